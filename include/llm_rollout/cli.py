@@ -1,0 +1,41 @@
+"""The ``llm-rollout`` command."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from llm_rollout import __version__
+from llm_rollout.errors import Permanent, Transient
+
+COMMANDS = ("check", "status", "stage", "probe", "evaluate")
+
+EXIT_PERMANENT = 3
+EXIT_TRANSIENT = 4
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code: 0 fine, 2 usage, 3 permanent, 4 transient."""
+    options = _parser().parse_args(arguments)
+    command = importlib.import_module(f"llm_rollout.commands.{options.command}")
+    try:
+        return int(command.run(options))
+    except Permanent as error:
+        print(error, file=sys.stderr)
+        return EXIT_PERMANENT
+    except Transient as error:
+        print(error, file=sys.stderr)
+        return EXIT_TRANSIENT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llm-rollout", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = importlib.import_module(f"llm_rollout.commands.{name}")
+        sub = subparsers.add_parser(name, help=module.SUMMARY, description=module.__doc__)
+        module.arguments(sub)
+    return parser

@@ -1,0 +1,1 @@
+"""The subcommands of ``llm-rollout``, one module each with ``SUMMARY``, ``arguments(parser)`` and ``run(options)``."""

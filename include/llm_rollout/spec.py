@@ -1,0 +1,178 @@
+"""The spec of one model: what a platform engineer writes, everything else has a default with its reason.
+
+A field's description gives meaning, unit and why the default is what it is. Unknown fields are errors.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
+"""A DNS-1035 label short enough that every derived name stays within 63 characters."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Model(_Part):
+    """Which weights."""
+
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="ORG/NAME on the hub.")
+    revision: str = Field("main", description="Branch, tag or commit; a run resolves it to a commit once.")
+    endpoint: str = Field("https://huggingface.co", description="The hub as Jobs in the cluster reach it.")
+    token_secret: Name | None = Field(None, description="Secret with the key HF_TOKEN, for gated repositories.")
+
+
+class Store(_Part):
+    """Where weights are kept: a ReadWriteMany claim that all chosen nodes can mount."""
+
+    claim: Name = Field("model-store", description="PersistentVolumeClaim in the model's namespace.")
+    mount_path: str = Field("/models", pattern=r"^/", description="Where pods see it.")
+
+
+class Server(_Part):
+    """The model server: this part and the commit make the revision."""
+
+    image: str = "vllm/vllm-openai:v0.33.0"
+    executor: Literal["mp", "ray"] = Field("mp", description="mp needs no Ray, which stock images lack since 0.19.")
+    nodes_per_group: int = Field(ge=1, le=64, description="Pods of one group, the leader included.")
+    gpus_per_node: int = Field(8, ge=1, le=16)
+    tensor_parallel: int = Field(ge=1)
+    pipeline_parallel: int = Field(1, ge=1)
+    max_model_len: int | None = Field(None, ge=1, description="Tokens; None leaves it to the model.")
+    gpu_memory_utilization: float = Field(0.92, gt=0, le=1)
+    extra_args: tuple[str, ...] = Field((), description="Further engine flags, the same on every node of a group.")
+    env: dict[str, str] = Field(default_factory=dict, description="Further environment, the same on every node.")
+    port: int = Field(8000, ge=1, le=65535)
+    resources: Resources = Field(default_factory=lambda: Resources())
+    network: Network = Field(default_factory=lambda: Network())
+
+
+class Resources(_Part):
+    """What one pod of a group takes of its node besides GPUs."""
+
+    cpu: str = Field("32", description="Requested; engines need cores for tokenizing and scheduling.")
+    memory: str = Field("200Gi", description="Requested.")
+    shm: str = Field("64Gi", description="Size of /dev/shm: NCCL and the mp executor exchange through it.")
+
+
+class Network(_Part):
+    """How pods of a group reach each other."""
+
+    attachments: tuple[str, ...] = Field((), description="NetworkAttachmentDefinitions, one for each rail.")
+    rdma_resource: str | None = Field("rdma/rdma_shared_device_a", description="None: no RDMA device is asked for.")
+    hcas: tuple[str, ...] = Field(("mlx5_0",), description="Exact names for NCCL_IB_HCA (prefixes match too much).")
+    socket_interface: str = Field("eth0", description="Exact name for NCCL's bootstrap.")
+    nccl_env: dict[str, str] = Field(default_factory=dict, description="Further NCCL_* settings.")
+
+
+class Fabric(_Part):
+    """How fit the fabric has to be."""
+
+    accept_transports: tuple[Literal["rdma", "simulated", "tcp"], ...] = Field(
+        ("rdma",), description="A verdict on another transport is a failure: sockets are silent and slow."
+    )
+    accept_degraded: bool = False
+    min_fraction_of_rate: float = Field(0.90, gt=0, le=1, description="Fail below this part of the port rate.")
+    warn_fraction_of_rate: float = Field(0.95, gt=0, le=1, description="DEGRADED below this part of the port rate.")
+    max_latency_usec: float = Field(10.0, gt=0, description="ib_write_lat, 99th percentile.")
+    seconds_per_pair: int = Field(5, ge=1, le=60)
+    deadline_seconds: int = Field(600, ge=30)
+
+
+class Service(_Part):
+    """Where clients connect."""
+
+    name: Name
+    port: int = Field(80, ge=1, le=65535)
+
+
+class Canary(_Part):
+    """When the candidate is good enough, too bad, or not known."""
+
+    tasks: str = Field("arithmetic", description="Bundled task set, or the path of a JSONL file on the store.")
+    max_pairs: int = Field(3000, ge=50, description="Undecided after so many pairs of requests.")
+    round_pairs: int = Field(50, ge=5, le=500, description="Pairs a round; a round must outlast one-sided noise.")
+    concurrency: int = Field(8, ge=1, le=256, description="Requests in flight to each side.")
+    max_tokens: int = Field(16, ge=1)
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="Chance of rolling back a candidate that is as good.")
+    beta: float = Field(0.05, gt=0, lt=0.5, description="Chance of promoting one that is worse by a margin.")
+    error_margin: float = Field(0.01, gt=0, lt=1, description="Promote proves: errors not up by so much.")
+    quality_margin: float = Field(0.03, gt=0, lt=1, description="Promote proves: right answers not down by so much.")
+    min_accuracy: float = Field(0.5, ge=0, le=1, description="First deployment: part of the answers that is right.")
+    max_error_rate: float = Field(0.02, ge=0, le=1, description="First deployment: part of the requests that fail.")
+    deadline_seconds: int = Field(3600, ge=30)
+
+
+class Timing(_Part):
+    """Budgets in seconds."""
+
+    cold_start_seconds: int = Field(
+        1800, ge=10, description="From apply to serving. Probes and the engine's own timeouts are derived from it."
+    )
+    staging_seconds: int = Field(4 * 3600, ge=10)
+    bake_seconds: int = Field(300, ge=0, description="Live on the new revision with the old group warm.")
+    drain_seconds: int = Field(120, ge=0, description="What open streams get to finish before a group is deleted.")
+    max_recreations: int = Field(2, ge=0, description="Group recreations after which a candidate has failed.")
+
+
+class Approval(_Part):
+    """A person has to say yes before the switch."""
+
+    assigned_users: tuple[str, ...] = ()
+    response_timeout_seconds: int = Field(4 * 3600, ge=60, description="No answer counts as no.")
+
+
+class Window(_Part):
+    """When scheduled upgrades may start."""
+
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = (
+        "mon", "tue", "wed", "thu", "fri", "sat", "sun",
+    )  # fmt: skip
+    start: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM.")
+    end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM; before start means the next day.")
+    timezone: str = Field(description="IANA name; there is no default, since a wrong zone is a daytime upgrade.")
+
+
+class Upgrades(_Part):
+    """Scheduled upgrades: a new commit of the revision starts a rollout inside the window."""
+
+    window: Window
+
+
+class Autoscaling(_Part):
+    """A HorizontalPodAutoscaler on waiting requests, moved to the new revision after the switch."""
+
+    min_groups: int = Field(1, ge=1)
+    max_groups: int = Field(ge=1)
+    waiting_requests: int = Field(10, ge=1, description="Mean waiting requests a leader above which groups are added.")
+    metric: str = Field("vllm_num_requests_waiting", description="The name the metrics adapter gives it.")
+
+
+class RolloutSpec(_Part):
+    """One model in one namespace, behind one Service."""
+
+    name: Name
+    namespace: Name = "default"
+    model: Model
+    store: Store = Field(default_factory=Store)
+    server: Server
+    groups: int = Field(1, ge=1, le=64, description="Independent instances of the model (LeaderWorkerSet replicas).")
+    service: Service
+    strategy: Literal["auto", "blue_green"] = Field("auto", description="auto takes blue_green where GPUs suffice.")
+    fabric: Fabric = Field(default_factory=Fabric)
+    canary: Canary = Field(default_factory=Canary)
+    timing: Timing = Field(default_factory=Timing)
+    approval: Approval | None = None
+    upgrades: Upgrades | None = None
+    autoscaling: Autoscaling | None = None
+    pod_monitor: bool = Field(False, description="Create a PodMonitor (where its API exists).")
+    job_image: str = Field("ghcr.io/llm-rollout/llm-rollout:0.1.0", description="Image of the Jobs; has perftest.")
+
+    @property
+    def served_name(self) -> str:
+        """The model name that clients ask for; stays the same over revisions."""
+        return self.name
