@@ -1,0 +1,66 @@
+# Every target says what it does; `make` alone prints them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
+PYTHON = $$(scripts/environment)
+UV = $(or $(shell command -v uv),$(shell ls -d $${LLM_ROLLOUT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm-rollout}/uv-*/bin/uv 2>/dev/null | tail -1))
+
+.PHONY: help python setup demo test test-unit test-devcluster test-airflow check format up down controlplane requirements golden clean
+
+help: ## Print this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Roll a model out four times on a real control plane: deploy, upgrade, roll back, stop a bad fabric
+	@exec $(PYTHON) -m devcluster.demo run
+
+test: check ## Run every check and every test, the devcluster and Airflow included
+	@exec $(PYTHON) -m pytest
+
+check: ## Lint, types, import contracts, example specs
+	@python=$(PYTHON); \
+	$$python -m ruff check . ; \
+	$$python -m ruff format --check . ; \
+	$$python -m mypy ; \
+	$$(dirname $$python)/lint-imports --no-cache ; \
+	$$python -m llm_rollout check include/rollouts/*.yaml
+
+test-unit: ## Run the tests that start neither a cluster nor Airflow
+	@exec $(PYTHON) -m pytest -m "not devcluster and not airflow"
+
+test-devcluster: ## Run the tests on the devcluster alone
+	@exec $(PYTHON) -m pytest -m "devcluster and not airflow"
+
+test-airflow: ## Run the tests that start Airflow (the demo among them)
+	@exec $(PYTHON) -m pytest -m airflow
+
+up: ## Start devcluster, hub and Airflow and leave them running for a look
+	@exec $(PYTHON) -m devcluster.demo up
+
+down: ## Stop what `make up` started
+	@exec $(PYTHON) -m devcluster.demo down
+
+setup: ## Make the environment and install the llm-rollout and devcluster commands in it
+	@python=$$(scripts/environment --with-commands); echo "$$(dirname $$python)/llm-rollout"
+
+python: ## Print the interpreter of the project's environment, making it when missing
+	@scripts/environment
+
+controlplane: ## Build etcd, kube-apiserver, controller-manager, scheduler and LWS from Go modules
+	@exec $(PYTHON) -m devcluster build
+
+format: ## Format the code and fix what the linter can
+	@python=$(PYTHON); $$python -m ruff check --fix --exit-zero . ; $$python -m ruff format .
+
+requirements: ## Compile requirements.txt and requirements-dev.txt from their .in files
+	@$(UV) pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header requirements.in -o requirements.txt
+	@$(UV) pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header requirements-dev.in -o requirements-dev.txt
+
+golden: ## Write the expected manifests of the tests anew
+	@UPDATE_GOLDEN=1 $(PYTHON) -m pytest tests/manifests -q
+
+clean: ## Remove what tools left in the tree (the cache outside it stays)
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis var
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
