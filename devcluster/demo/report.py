@@ -58,7 +58,9 @@ class DemoReport:
         """Every reason for which the demo has not passed."""
         problems = [f"{rollout.name}: {problem}" for rollout in self.rollouts for problem in rollout.problems]
         if self.streams.dropped:
-            problems.append(f"{self.streams.dropped} of {self.streams.total} streams dropped: {self.streams.reasons[0]}")
+            problems.append(
+                f"{self.streams.dropped} of {self.streams.total} streams dropped: {self.streams.reasons[0]}"
+            )
         if not self.streams.total:
             problems.append("no stream was made")
         return [*problems, *self.problems]
@@ -67,7 +69,11 @@ class DemoReport:
         """The content of ``var/demo.json``."""
         return {
             "rollouts": [
-                {key: value for key, value in asdict(rollout).items() if key not in ("orchestration_seconds", "problems")}
+                {
+                    key: value
+                    for key, value in asdict(rollout).items()
+                    if key not in ("orchestration_seconds", "problems")
+                }
                 for rollout in self.rollouts
             ],
             "streams": {"total": self.streams.total, "dropped": self.streams.dropped},
