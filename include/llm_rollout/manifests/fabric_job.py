@@ -1,0 +1,85 @@
+"""The Job that measures the fabric between the nodes that will serve, and the Service that names its pods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llm_rollout import kinds, names
+from llm_rollout.manifests import pods, stamp
+from llm_rollout.manifests.job import Work, job
+from llm_rollout.ports import Manifest
+from llm_rollout.spec import RolloutSpec
+
+PORT = 18515
+"""perftest's own default; the probe's coordinator and the measurements use this port and those above it."""
+_JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+
+
+def fabric_job(spec: RolloutSpec, nodes: Sequence[str], attempt: str) -> list[Manifest]:
+    """A headless Service and an Indexed Job of the same name, one pod on each of ``nodes``."""
+    name = names.validate_job_name(spec.name, _fingerprint(spec, nodes))
+    network = spec.server.network
+    work = Work(
+        name=name,
+        step="validate_rdma",
+        command=_command(spec, name, len(nodes)),
+        deadline_seconds=spec.fabric.deadline_seconds,
+        container={
+            "env": [pods.env_from_field("NODE_NAME", "spec.nodeName"), *pods.env(pods.nccl_settings(network))],
+            "resources": {"requests": {"cpu": "2", "memory": "2Gi"}, "limits": pods.network_limits(network)},
+            **pods.network_security(network),
+        },
+        pod={"subdomain": name, "affinity": _one_each(name, nodes)},
+        job={"completionMode": "Indexed", "completions": len(nodes), "parallelism": len(nodes)},
+        pod_annotations=pods.network_annotations(network),
+    )
+    return [_headless_service(spec, name), job(spec, work, attempt)]
+
+
+def _fingerprint(spec: RolloutSpec, nodes: Sequence[str]) -> dict[str, Any]:
+    """Everything that a measurement depends on: change any of it and an old report does not count."""
+    return {
+        "nodes": sorted(nodes),
+        "network": spec.server.network.model_dump(mode="json"),
+        "fabric": spec.fabric.model_dump(mode="json"),
+        "image": spec.job_image,
+    }
+
+
+def _command(spec: RolloutSpec, name: str, peers: int) -> list[str]:
+    fabric = spec.fabric
+    return [
+        "llm-rollout",
+        "probe",
+        f"--peers={peers}",
+        f"--subdomain={name}.{spec.namespace}",
+        f"--port={PORT}",
+        *(f"--hca={hca}" for hca in spec.server.network.hcas),
+        f"--min-fraction={fabric.min_fraction_of_rate}",
+        f"--warn-fraction={fabric.warn_fraction_of_rate}",
+        f"--max-latency-usec={fabric.max_latency_usec}",
+        f"--seconds-per-pair={fabric.seconds_per_pair}",
+    ]
+
+
+def _one_each(name: str, nodes: Sequence[str]) -> dict[str, Any]:
+    apart = {"labelSelector": {"matchLabels": {_JOB_NAME_LABEL: name}}, "topologyKey": pods.HOSTNAME_LABEL}
+    return {
+        "nodeAffinity": pods.on_nodes(nodes),
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]},
+    }
+
+
+def _headless_service(spec: RolloutSpec, name: str) -> Manifest:
+    """Names for pods that are not ready yet: the probes look for each other while they start."""
+    return stamp({
+        "apiVersion": kinds.SERVICE.api_version,
+        "kind": kinds.SERVICE.kind,
+        "metadata": {
+            "name": name,
+            "namespace": spec.namespace,
+            "labels": {names.MODEL_LABEL: spec.name, names.STEP_LABEL: "validate_rdma"},
+        },
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {_JOB_NAME_LABEL: name}},
+    })  # fmt: skip
