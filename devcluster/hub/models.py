@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from types import ModuleType
 
 TINY_CHAT = "devcluster/tiny-chat"
-TINY_CHAT_MAIN = "v1"
 
 
 def bundled() -> Path:
@@ -36,7 +34,6 @@ def _build(models: ModuleType, place: Path) -> None:
         out = Path(scratch) / "root" / TINY_CHAT
         out.mkdir(parents=True)
         models.build(out)
-        shutil.copytree(out / TINY_CHAT_MAIN, out / "main", dirs_exist_ok=True)
         try:
             (Path(scratch) / "root").rename(place)
         except OSError:

@@ -1,0 +1,72 @@
+"""Stand-in for perftest's ib_write_bw: a real TCP exchange, a bandwidth from the simulated fabric."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from devcluster.standins import perftest
+from devcluster.standins.fabric_file import time_scale
+
+DEFAULT_SIZE_BYTES = 65536
+DEFAULT_ITERATIONS = 5000
+MIB_PER_GBIT = 1e9 / 8 / 2**20
+SWEEP_BYTES = tuple(2**power for power in range(1, 24))
+SATURATING_BYTES = 32768
+"""Smaller messages are bound by the message rate, not by the wire."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run as client or server; 0 with a row, 1 with the original's words on stderr."""
+    flags = perftest.parser("ib_write_bw")
+    flags.add_argument("-q", "--qp", type=int, default=1, help="number of queue pairs")
+    flags.add_argument("-b", "--bidirectional", action="store_true", help="both directions at once")
+    flags.add_argument("--report_gbits", action="store_true", help="Gb/sec, not MiB/sec")
+    options = flags.parse_args(arguments)
+    if options.all and options.duration:
+        perftest.fail(" When performing duration test, can't run on all sizes")
+    options.size = options.size or DEFAULT_SIZE_BYTES
+    kind = "Bidirectional " if options.bidirectional else ""
+    extra = " TX depth        : 128\n CQ Moderation   : 1"
+    _run(perftest.connect(options, f"RDMA_Write {kind}BW Test", extra))
+    return 0
+
+
+def _run(session: perftest.Session) -> None:
+    options = session.options
+    unit = "Gb/sec" if options.report_gbits else "MiB/sec"
+    if options.duration:
+        print(" WARNING: BW peak won't be measured in this run.")
+    print(f" #bytes     #iterations    BW peak[{unit}]    BW average[{unit}]   MsgRate[Mpps]")
+    for size in SWEEP_BYTES if options.all else (options.size,):
+        gbps = _measured_gbps(session, size)
+        seconds = options.duration or (options.iters or DEFAULT_ITERATIONS) * options.qp * size * 8 / (gbps * 1e9)
+        print(_row(session, size, gbps, seconds))
+    print(perftest.LINE)
+
+
+def _measured_gbps(session: perftest.Session, size_bytes: int) -> float:
+    """The client takes the time and tells the server, so that both print the same row."""
+    if not session.is_client:
+        return float(str(session.channel.receive()["gbps"]))
+    gbps = session.fabric.gbps(session.own, session.peer_port, session.nodes)
+    gbps *= min(1.0, size_bytes / SATURATING_BYTES) * (2 if session.options.bidirectional else 1)
+    time.sleep((session.options.duration or 0.0) * time_scale())
+    session.channel.send({"gbps": gbps})
+    return gbps
+
+
+def _row(session: perftest.Session, size_bytes: int, gbps: float, seconds: float) -> str:
+    shown = gbps if session.options.report_gbits else gbps * MIB_PER_GBIT
+    messages_per_second = gbps * 1e9 / 8 / size_bytes
+    iterations = max(5, round(messages_per_second * seconds))
+    peak = 0.0 if session.options.duration else shown * 1.004
+    return (
+        f" {size_bytes:<7d}    {iterations:<10d}       {peak:<7.2f}            {shown:<7.2f}"
+        f"\t\t     {messages_per_second / 1e6:<7.6f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
