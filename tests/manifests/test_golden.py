@@ -39,24 +39,25 @@ BUILDERS = {
 }
 
 CASES = [
-    pytest.param("leader_worker_set", {}, {}, id="leader_worker_set"),
-    pytest.param("leader_worker_set", RAY, {}, id="leader_worker_set_ray"),
-    pytest.param("leader_worker_set", ONE_NODE, {}, id="leader_worker_set_one_node"),
-    pytest.param("leader_worker_set", SCALED, {}, id="leader_worker_set_scaled"),
-    pytest.param("leader_worker_set", NO_RDMA, {}, id="leader_worker_set_no_rdma"),
-    pytest.param("service", {}, {}, id="service"),
-    pytest.param("service_before_first_switch", {}, {}, id="service_before_first_switch"),
-    pytest.param("stage_job", {}, {}, id="stage_job"),
-    pytest.param("fabric_job", {}, {}, id="fabric_job"),
-    pytest.param("canary_job", {}, {}, id="canary_job"),
-    pytest.param("canary_job", OWN_TASKS, FIRST, id="canary_job_first"),
-    pytest.param("autoscaler", SCALED, {}, id="autoscaler"),
-    pytest.param("pod_monitor", {}, {}, id="pod_monitor"),
+    pytest.param(("leader_worker_set", {}, {}), id="leader_worker_set"),
+    pytest.param(("leader_worker_set", RAY, {}), id="leader_worker_set_ray"),
+    pytest.param(("leader_worker_set", ONE_NODE, {}), id="leader_worker_set_one_node"),
+    pytest.param(("leader_worker_set", SCALED, {}), id="leader_worker_set_scaled"),
+    pytest.param(("leader_worker_set", NO_RDMA, {}), id="leader_worker_set_no_rdma"),
+    pytest.param(("service", {}, {}), id="service"),
+    pytest.param(("service_before_first_switch", {}, {}), id="service_before_first_switch"),
+    pytest.param(("stage_job", {}, {}), id="stage_job"),
+    pytest.param(("fabric_job", {}, {}), id="fabric_job"),
+    pytest.param(("canary_job", {}, {}), id="canary_job"),
+    pytest.param(("canary_job", OWN_TASKS, FIRST), id="canary_job_first"),
+    pytest.param(("autoscaler", SCALED, {}), id="autoscaler"),
+    pytest.param(("pod_monitor", {}, {}), id="pod_monitor"),
 ]
 
 
-@pytest.mark.parametrize(("builder", "spec_changes", "plan_changes"), CASES)
-def test_manifests_are_the_golden_ones(builder, spec_changes, plan_changes, make_spec, make_plan, request):
+@pytest.mark.parametrize("case", CASES)
+def test_manifests_are_the_golden_ones(case, make_spec, make_plan, request):
+    builder, spec_changes, plan_changes = case
     spec = make_spec(spec_changes)
     manifests = BUILDERS[builder](spec, make_plan(spec, **plan_changes))
     rendered = yaml.safe_dump_all(manifests, sort_keys=False, width=120)
