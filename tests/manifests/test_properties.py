@@ -10,7 +10,7 @@ from llm_rollout.manifests import stamp
 from llm_rollout.manifests.autoscaler import autoscaler
 from llm_rollout.manifests.canary_job import canary_job
 from llm_rollout.manifests.fabric_job import fabric_job
-from llm_rollout.manifests.leader_worker_set import leader_worker_set
+from llm_rollout.manifests.leader_worker_set import leader_worker_set, revision_content
 from llm_rollout.manifests.pod_monitor import pod_monitor
 from llm_rollout.manifests.service import service
 from llm_rollout.manifests.stage_job import stage_job
@@ -285,3 +285,32 @@ def test_settings_in_nccl_env_win(make_spec, make_plan):
         "NCCL_IB_TC": "106",
     }
     assert len(entries) == 5
+
+
+@given(specs, specs)
+def test_specs_that_differ_in_their_pods_are_different_revisions(one, other):
+    other = other.model_copy(update={"name": one.name})
+    plan = plan_for(one)
+    pods = [templates(leader_worker_set(spec, plan)) for spec in (one, other)]
+
+    assert pods[0] == pods[1] or revision_content(one) != revision_content(other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"store": {"claim": "other"}},
+        {"store": {"mount_path": "/weights"}},
+        {"model": {"repo": "org/other"}},
+        {"timing": {"drain_seconds": 9}},
+        {"timing": {"cold_start_seconds": 999}},
+        {"server": {"resources": {"shm": "1Gi"}}},
+        {"autoscaling": {"min_groups": 1, "max_groups": 9}},
+    ],
+)
+def test_a_change_that_reaches_the_pods_is_another_revision(changes, make_spec, make_plan):
+    one, other = make_spec(), make_spec(changes)
+    plan = make_plan(one)
+
+    assert templates(leader_worker_set(one, plan)) != templates(leader_worker_set(other, plan))
+    assert revision_content(one) != revision_content(other)

@@ -51,6 +51,26 @@ def leader_worker_set(spec: RolloutSpec, plan: RolloutPlan) -> Manifest:
     })  # fmt: skip
 
 
+def revision_content(spec: RolloutSpec) -> dict[str, Any]:
+    """Everything of the spec that reaches the pods besides name, commit and nodes: the server part of a revision.
+
+    ``names.revision_id`` takes it, so that a changed budget gets a LeaderWorkerSet of its own; under the same name
+    it would restart the serving groups in place.
+    """
+    return {
+        "server": spec.server.model_dump(mode="json"),
+        "store": spec.store.model_dump(mode="json"),
+        "repo": spec.model.repo,
+        "cold_start_seconds": spec.timing.cold_start_seconds,
+        "drain_seconds": spec.timing.drain_seconds,
+        "grows": _grows(spec),
+    }
+
+
+def _grows(spec: RolloutSpec) -> bool:
+    return spec.autoscaling is not None and spec.autoscaling.max_groups > spec.groups
+
+
 def _template(spec: RolloutSpec, plan: RolloutPlan, role: str) -> dict[str, Any]:
     labels = {names.MODEL_LABEL: spec.name, names.REVISION_LABEL: plan.revision_id, names.ROLE_LABEL: role}
     annotations = pods.network_annotations(spec.server.network)
@@ -75,8 +95,7 @@ def _template(spec: RolloutSpec, plan: RolloutPlan, role: str) -> dict[str, Any]
 
 def _node_affinity(spec: RolloutSpec, plan: RolloutPlan) -> dict[str, Any]:
     """The validated nodes; groups that an autoscaler adds later need others, so then they are only preferred."""
-    grows = spec.autoscaling is not None and spec.autoscaling.max_groups > spec.groups
-    return pods.rather_on_nodes(plan.nodes) if grows else pods.on_nodes(plan.nodes)
+    return pods.rather_on_nodes(plan.nodes) if _grows(spec) else pods.on_nodes(plan.nodes)
 
 
 def _container(spec: RolloutSpec, plan: RolloutPlan, role: str) -> dict[str, Any]:
