@@ -1,0 +1,1 @@
+"""A Kubernetes cluster on one Linux machine: real control plane, no containers, no root needed."""
