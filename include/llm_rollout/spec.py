@@ -1,6 +1,8 @@
 """The spec of one model: what a platform engineer writes, everything else has a default with its reason.
 
 A field's description gives meaning, unit and why the default is what it is. Unknown fields are errors.
+What one field may hold stands here; what only several fields together can get wrong stands in
+:mod:`llm_rollout.spec_rules`, apart, so that a record written under older rules stays readable.
 """
 
 from __future__ import annotations
@@ -11,6 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
 """A DNS-1035 label short enough that every derived name stays within 63 characters."""
+Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)]
+"""The name of an object that exists already."""
+Image = Annotated[str, Field(pattern=r"^[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$")]
+Attachment = Annotated[str, Field(pattern=r"^([-a-z0-9]+/)?[a-z0-9]([-.a-z0-9]*[a-z0-9])?(@[\w.-]{1,15})?$")]
+Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+_DAY_SECONDS = 24 * 3600
 
 
 class _Part(BaseModel):
@@ -20,35 +29,21 @@ class _Part(BaseModel):
 class Model(_Part):
     """Which weights."""
 
-    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="ORG/NAME on the hub.")
-    revision: str = Field("main", description="Branch, tag or commit; a run resolves it to a commit once.")
-    endpoint: str = Field("https://huggingface.co", description="The hub as Jobs in the cluster reach it.")
-    token_secret: Name | None = Field(None, description="Secret with the key HF_TOKEN, for gated repositories.")
+    repo: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$", description="ORG/NAME on the hub.")
+    revision: str = Field(
+        "main", pattern=r"^[\w./-]+$", description="Branch, tag or commit; a run resolves it to a commit once."
+    )
+    endpoint: str = Field(
+        "https://huggingface.co", pattern=r"^https?://[^\s/]+", description="The hub as Jobs in the cluster reach it."
+    )
+    token_secret: ObjectName | None = Field(None, description="Secret with the key HF_TOKEN, for gated repositories.")
 
 
 class Store(_Part):
     """Where weights are kept: a ReadWriteMany claim that all chosen nodes can mount."""
 
-    claim: Name = Field("model-store", description="PersistentVolumeClaim in the model's namespace.")
+    claim: ObjectName = Field("model-store", description="PersistentVolumeClaim in the model's namespace.")
     mount_path: str = Field("/models", pattern=r"^/", description="Where pods see it.")
-
-
-class Server(_Part):
-    """The model server: this part and the commit make the revision."""
-
-    image: str = "vllm/vllm-openai:v0.33.0"
-    executor: Literal["mp", "ray"] = Field("mp", description="mp needs no Ray, which stock images lack since 0.19.")
-    nodes_per_group: int = Field(ge=1, le=64, description="Pods of one group, the leader included.")
-    gpus_per_node: int = Field(8, ge=1, le=16)
-    tensor_parallel: int = Field(ge=1)
-    pipeline_parallel: int = Field(1, ge=1)
-    max_model_len: int | None = Field(None, ge=1, description="Tokens; None leaves it to the model.")
-    gpu_memory_utilization: float = Field(0.92, gt=0, le=1)
-    extra_args: tuple[str, ...] = Field((), description="Further engine flags, the same on every node of a group.")
-    env: dict[str, str] = Field(default_factory=dict, description="Further environment, the same on every node.")
-    port: int = Field(8000, ge=1, le=65535)
-    resources: Resources = Field(default_factory=lambda: Resources())
-    network: Network = Field(default_factory=lambda: Network())
 
 
 class Resources(_Part):
@@ -62,25 +57,49 @@ class Resources(_Part):
 class Network(_Part):
     """How pods of a group reach each other."""
 
-    attachments: tuple[str, ...] = Field((), description="NetworkAttachmentDefinitions, one for each rail.")
-    rdma_resource: str | None = Field("rdma/rdma_shared_device_a", description="None: no RDMA device is asked for.")
-    hcas: tuple[str, ...] = Field(("mlx5_0",), description="Exact names for NCCL_IB_HCA (prefixes match too much).")
-    socket_interface: str = Field("eth0", description="Exact name for NCCL's bootstrap.")
+    attachments: tuple[Attachment, ...] = Field((), description="NetworkAttachmentDefinitions, one for each rail.")
+    rdma_resource: str | None = Field(
+        "rdma/rdma_shared_device_a",
+        pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?$",
+        description="None: no RDMA device is asked for.",
+    )
+    hcas: tuple[str, ...] = Field(
+        ("mlx5_0",), min_length=1, description="Exact names for NCCL_IB_HCA (prefixes match too much)."
+    )
+    socket_interface: str = Field("eth0", pattern=r"^[\w.-]{1,15}$", description="Exact name for NCCL's bootstrap.")
     nccl_env: dict[str, str] = Field(default_factory=dict, description="Further NCCL_* settings.")
+
+
+class Server(_Part):
+    """The model server: this part and the commit make the revision."""
+
+    image: Image = "vllm/vllm-openai:v0.33.0"
+    executor: Literal["mp", "ray"] = Field("mp", description="mp needs no Ray, which stock images lack since 0.19.")
+    nodes_per_group: int = Field(ge=1, le=64, description="Pods of one group, the leader included.")
+    gpus_per_node: int = Field(8, ge=1, le=16)
+    tensor_parallel: int = Field(ge=1)
+    pipeline_parallel: int = Field(1, ge=1)
+    max_model_len: int | None = Field(None, ge=1, description="Tokens; None leaves it to the model.")
+    gpu_memory_utilization: float = Field(0.92, gt=0, le=1)
+    extra_args: tuple[str, ...] = Field((), description="Further engine flags, the same on every node of a group.")
+    env: dict[str, str] = Field(default_factory=dict, description="Further environment, the same on every node.")
+    port: int = Field(8000, ge=1, le=65535)
+    resources: Resources = Field(default_factory=Resources)
+    network: Network = Field(default_factory=Network)
 
 
 class Fabric(_Part):
     """How fit the fabric has to be."""
 
     accept_transports: tuple[Literal["rdma", "simulated", "tcp"], ...] = Field(
-        ("rdma",), description="A verdict on another transport is a failure: sockets are silent and slow."
+        ("rdma",), min_length=1, description="A verdict on another transport is a failure: sockets are silent and slow."
     )
     accept_degraded: bool = False
     min_fraction_of_rate: float = Field(0.90, gt=0, le=1, description="Fail below this part of the port rate.")
     warn_fraction_of_rate: float = Field(0.95, gt=0, le=1, description="DEGRADED below this part of the port rate.")
     max_latency_usec: float = Field(10.0, gt=0, description="ib_write_lat, 99th percentile.")
     seconds_per_pair: int = Field(5, ge=1, le=60)
-    deadline_seconds: int = Field(600, ge=30)
+    deadline_seconds: int = Field(600, ge=30, le=_DAY_SECONDS)
 
 
 class Service(_Part):
@@ -104,18 +123,25 @@ class Canary(_Part):
     quality_margin: float = Field(0.03, gt=0, lt=1, description="Promote proves: right answers not down by so much.")
     min_accuracy: float = Field(0.5, ge=0, le=1, description="First deployment: part of the answers that is right.")
     max_error_rate: float = Field(0.02, ge=0, le=1, description="First deployment: part of the requests that fail.")
-    deadline_seconds: int = Field(3600, ge=30)
+    deadline_seconds: int = Field(3600, ge=30, le=_DAY_SECONDS)
 
 
 class Timing(_Part):
     """Budgets in seconds."""
 
     cold_start_seconds: int = Field(
-        1800, ge=10, description="From apply to serving. Probes and the engine's own timeouts are derived from it."
+        1800,
+        ge=10,
+        le=_DAY_SECONDS,
+        description="From apply to serving. Probes and the engine's own timeouts are derived from it.",
     )
-    staging_seconds: int = Field(4 * 3600, ge=10)
-    bake_seconds: int = Field(300, ge=0, description="Live on the new revision with the old group warm.")
-    drain_seconds: int = Field(120, ge=0, description="What open streams get to finish before a group is deleted.")
+    staging_seconds: int = Field(4 * 3600, ge=10, le=7 * _DAY_SECONDS)
+    bake_seconds: int = Field(
+        300, ge=0, le=_DAY_SECONDS, description="Live on the new revision with the old group warm."
+    )
+    drain_seconds: int = Field(
+        120, ge=0, le=3600, description="What open streams get to finish before a group is deleted."
+    )
     max_recreations: int = Field(2, ge=0, description="Group recreations after which a candidate has failed.")
 
 
@@ -129,11 +155,11 @@ class Approval(_Part):
 class Window(_Part):
     """When scheduled upgrades may start."""
 
-    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = (
-        "mon", "tue", "wed", "thu", "fri", "sat", "sun",
-    )  # fmt: skip
-    start: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM.")
-    end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM; before start means the next day.")
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = Field(
+        ("mon", "tue", "wed", "thu", "fri", "sat", "sun"), min_length=1
+    )
+    start: Clock = Field(description="HH:MM.")
+    end: Clock = Field(description="HH:MM; before start means the next day.")
     timezone: str = Field(description="IANA name; there is no default, since a wrong zone is a daytime upgrade.")
 
 
@@ -147,7 +173,7 @@ class Autoscaling(_Part):
     """A HorizontalPodAutoscaler on waiting requests, moved to the new revision after the switch."""
 
     min_groups: int = Field(1, ge=1)
-    max_groups: int = Field(ge=1)
+    max_groups: int = Field(ge=1, le=64)
     waiting_requests: int = Field(10, ge=1, description="Mean waiting requests a leader above which groups are added.")
     metric: str = Field("vllm_num_requests_waiting", description="The name the metrics adapter gives it.")
 
@@ -156,7 +182,7 @@ class RolloutSpec(_Part):
     """One model in one namespace, behind one Service."""
 
     name: Name
-    namespace: Name = "default"
+    namespace: Namespace = "default"
     model: Model
     store: Store = Field(default_factory=Store)
     server: Server
@@ -170,7 +196,7 @@ class RolloutSpec(_Part):
     upgrades: Upgrades | None = None
     autoscaling: Autoscaling | None = None
     pod_monitor: bool = Field(False, description="Create a PodMonitor (where its API exists).")
-    job_image: str = Field("ghcr.io/llm-rollout/llm-rollout:0.1.0", description="Image of the Jobs; has perftest.")
+    job_image: Image = Field("ghcr.io/llm-rollout/llm-rollout:0.1.0", description="Image of the Jobs; has perftest.")
 
     @property
     def served_name(self) -> str:
