@@ -80,7 +80,7 @@ class Layout:
 
     @property
     def pki(self) -> Path:
-        """Certificates and keys: ``ca``, ``apiserver``, ``kubelet`` (all nodes), ``kubelet-client``, ``webhook/tls``."""
+        """Certificates and keys: ``ca``, ``apiserver``, ``kubelet`` (every node), ``kubelet-client``, ``webhook/tls``."""
         return self.home / "pki"
 
     def certificate(self, name: str) -> Path:
@@ -150,7 +150,8 @@ class Layout:
 
         It is there before the first component starts.
         """
-        return _read_json(self.state_file, {})
+        state: dict[str, Any] = _read_json(self.state_file, {})
+        return state
 
     def failed_nodes(self) -> set[str]:
         """The nodes that play dead now."""
