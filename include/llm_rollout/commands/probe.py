@@ -1,0 +1,114 @@
+"""Measure the RDMA fabric between nodes: every pair, both ways, every device; name what is bad.
+
+Runs on every node. Index 0 coordinates and prints the report, the others serve it. In an Indexed Job the members
+find each other by the Job's host names; by hand, give every member the same --addresses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from llm_rollout.errors import Permanent, Transient
+
+if TYPE_CHECKING:
+    from llm_rollout.fabric.places import Places
+
+SUMMARY = "measure the RDMA fabric between nodes and name what is bad"
+
+EXIT_PERMANENT = 3
+EXIT_TRANSIENT = 4
+DEFAULT_PORT = 18500
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the flags."""
+    parser.add_argument("--peers", type=int, metavar="N", help="how many members, in a Job")
+    parser.add_argument("--subdomain", metavar="SUFFIX", help="what follows <job>-<index>. in host names, in a Job")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="first of 1 + devices ports (%(default)s)")
+    parser.add_argument("--addresses", metavar="HOST:PORT,...", help="by hand: all members in index order")
+    parser.add_argument("--index", type=int, help="this member (default: JOB_COMPLETION_INDEX)")
+    parser.add_argument("--node", help="this node's name (default: NODE_NAME, else the host name)")
+    parser.add_argument("--hca", action="append", default=[], metavar="mlx5_0", help="device; repeat; default: all")
+    parser.add_argument("--min-fraction", type=float, default=0.90, help="of the port rate; below: FAIL (%(default)s)")
+    parser.add_argument("--warn-fraction", type=float, default=0.95, help="below: DEGRADED (%(default)s)")
+    parser.add_argument(
+        "--max-latency-usec", type=float, default=10.0, help="99th percentile; above: FAIL (%(default)s)"
+    )
+    parser.add_argument("--seconds-per-pair", type=int, default=5, help="for each direction (%(default)s)")
+    parser.add_argument("--join-seconds", type=float, default=120.0, help="wait for members so long (%(default)s)")
+    parser.add_argument("--deadline-seconds", type=float, default=570.0, help="of the whole probe (%(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print JSON lines, the report last. 0 also for a bad fabric: that is a successful measurement."""
+    try:
+        places = _places(options)
+        return _coordinate(options, places) if places.index == 0 else _take_part(options, places)
+    except (Permanent, Transient) as error:
+        permanent = isinstance(error, Permanent)
+        remedy = "see llm-rollout probe --help" if permanent else "run it again once all members can start"
+        _print({"event": "error", "class": type(error).__name__, "message": str(error), "remedy": remedy})
+        return EXIT_PERMANENT if permanent else EXIT_TRANSIENT
+
+
+def _coordinate(options: argparse.Namespace, places: Places) -> int:
+    from llm_rollout.fabric import coordinator, peer  # noqa: PLC0415 - loaded only by this command
+    from llm_rollout.fabric.rows import Limits  # noqa: PLC0415
+
+    settings = coordinator.Settings(
+        hcas=tuple(dict.fromkeys(options.hca)),
+        limits=Limits(options.min_fraction, options.warn_fraction, options.max_latency_usec),
+        seconds_per_pair=options.seconds_per_pair,
+        join_seconds=options.join_seconds,
+        deadline_seconds=options.deadline_seconds,
+    )
+    conclusion = coordinator.coordinate(places, peer.own_member(_node(options)), settings, _print)
+    _print(conclusion.as_report())
+    return 0
+
+
+def _take_part(options: argparse.Namespace, places: Places) -> int:
+    from llm_rollout.fabric import peer  # noqa: PLC0415 - as above
+
+    member = peer.own_member(_node(options))
+    peer.take_part(places.coordinator, places.index, member, time.monotonic() + options.deadline_seconds)
+    message = f"{member.node} took part as index {places.index}; the report is with index 0"
+    _print({"event": "log", "message": message})
+    return 0
+
+
+def _places(options: argparse.Namespace) -> Places:
+    from llm_rollout.fabric import places  # noqa: PLC0415 - as above
+
+    index = _index(options)
+    if options.addresses:
+        return _enough(places.by_hand(options.addresses.split(","), index))
+    if not options.peers or not options.subdomain:
+        raise Permanent("--peers and --subdomain are needed in a Job, --addresses by hand")
+    return _enough(places.in_job(socket.gethostname(), index, options.peers, options.subdomain, options.port))
+
+
+def _enough(places: Places) -> Places:
+    if len(places.members) < 2:  # noqa: PLR2004 - a pair
+        raise Permanent("a probe needs two members or more: one node has no pair to measure")
+    return places
+
+
+def _index(options: argparse.Namespace) -> int:
+    given = options.index if options.index is not None else os.environ.get("JOB_COMPLETION_INDEX", "")
+    if not str(given).isdigit():
+        raise Permanent("which member is this? Set JOB_COMPLETION_INDEX or --index")
+    return int(given)
+
+
+def _node(options: argparse.Namespace) -> str:
+    return str(options.node or os.environ.get("NODE_NAME") or socket.gethostname())
+
+
+def _print(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)

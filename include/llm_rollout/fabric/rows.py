@@ -1,0 +1,119 @@
+"""One measurement from one node to another on one device, and its grade."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+Status = Literal["ok", "warn", "bad", "could_not_run"]
+
+_ORDER: dict[Status, int] = {"ok": 0, "warn": 1, "bad": 2, "could_not_run": 3}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is good enough: parts of the active port rate, and microseconds at the 99th percentile."""
+
+    min_fraction: float
+    warn_fraction: float
+    max_latency_usec: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A tool's number: Gb/s (10^9 bits) or microseconds. ``simulated`` when the tool says so itself."""
+
+    value: float
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A tool gave no number: ``bad`` when the RDMA path failed, ``could_not_run`` when it was never tried."""
+
+    status: Literal["bad", "could_not_run"]
+    detail: str
+
+
+Result = Measured | Failure
+
+
+@dataclass(frozen=True)
+class Row:
+    """``client`` writes to ``server``: the direction of the data. None is "not measured".
+
+    ``detail`` says in numbers why the status is not ok, ``other_try`` what the try saw that does not count.
+    """
+
+    round: int
+    server: str
+    client: str
+    hca: str
+    gbps: float | None
+    rate_gbps: float | None
+    p99_usec: float | None
+    status: Status
+    detail: str = ""
+    other_try: str = ""
+    simulated: bool = False
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Both nodes in name order."""
+        return min(self.server, self.client), max(self.server, self.client)
+
+    def as_json(self) -> dict[str, Any]:
+        """As the report and the progress lines show it."""
+        shown = {key: value for key, value in asdict(self).items() if key not in {"other_try", "simulated"}}
+        return shown | {"detail": "; ".join(filter(None, [self.detail, self.other_try]))}
+
+
+def graded(row: Row, bandwidth: Result, latency: Result, limits: Limits) -> Row:
+    """``row`` with the numbers of one try; the worse of bandwidth and latency decides."""
+    grades = [_bandwidth_grade(bandwidth, row.rate_gbps, limits), _latency_grade(latency, limits)]
+    measured_bad = [grade for grade in grades if grade[0] == "bad"]
+    status, _ = measured_bad[0] if measured_bad else max(grades, key=lambda grade: _ORDER[grade[0]])
+    return replace(
+        row,
+        gbps=_value(bandwidth),
+        p99_usec=_value(latency),
+        status=status,
+        detail="; ".join(detail for _, detail in grades if detail),
+        simulated=any(isinstance(result, Measured) and result.simulated for result in (bandwidth, latency)),
+    )
+
+
+def better(first: Row, second: Row) -> Row:
+    """The better of two tries, whose detail reports both. One flake in many cells must not raise an alarm."""
+    tries = sorted((first, second), key=lambda row: (_ORDER[row.status], -(row.gbps or 0.0)))
+    counted, other = tries
+    which = "first try" if other is first else "second try"
+    return replace(counted, other_try=f"{which}: {_shown(other)}")
+
+
+def _bandwidth_grade(result: Result, rate_gbps: float | None, limits: Limits) -> tuple[Status, str]:
+    if isinstance(result, Failure):
+        return result.status, result.detail
+    if rate_gbps is None:
+        return "could_not_run", "the port rate is not known: ibv_devinfo -v shows no width and speed"
+    steps: tuple[tuple[Status, float], ...] = (("bad", limits.min_fraction), ("warn", limits.warn_fraction))
+    for status, fraction in steps:
+        if result.value < fraction * rate_gbps:
+            return status, f"{result.value:.4g} Gb/s < {fraction:.2f} × {rate_gbps:.4g} Gb/s"  # noqa: RUF001 - a product
+    return "ok", ""
+
+
+def _latency_grade(result: Result, limits: Limits) -> tuple[Status, str]:
+    if isinstance(result, Failure):
+        return result.status, result.detail
+    if result.value > limits.max_latency_usec:
+        return "bad", f"p99 {result.value:.3g} usec > {limits.max_latency_usec:.3g} usec"
+    return "ok", ""
+
+
+def _value(result: Result) -> float | None:
+    return round(result.value, 2) if isinstance(result, Measured) else None
+
+
+def _shown(row: Row) -> str:
+    return row.detail or f"{row.gbps:.4g} Gb/s"
