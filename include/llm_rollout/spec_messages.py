@@ -76,12 +76,14 @@ def _said(error: ErrorDetails, location: Location) -> tuple[str, str]:
         return "not one of the allowed values", "choose " + " or ".join(schema_at(location)["enum"])
     if kind == "string_pattern_mismatch":
         return "not in the form of this field", f"write {FORMS[error['ctx']['pattern']]}"
-    if kind == "string_type":
+    return _not_wanted(error) or _out_of_range(error, location)
+
+
+def _not_wanted(error: ErrorDetails) -> tuple[str, str] | None:
+    if error["type"] == "string_type":
         return "not text", f'put it in quotes: "{error["input"]}"'
-    if kind in _WANTED:
-        wanted, remedy = _WANTED[kind]
-        return f"not {wanted}", remedy
-    return _out_of_range(error, location)
+    wanted = _WANTED.get(error["type"])
+    return (f"not {wanted[0]}", wanted[1]) if wanted else None
 
 
 def _out_of_range(error: ErrorDetails, location: Location) -> tuple[str, str]:

@@ -103,11 +103,12 @@ def _refuse_traps(text: str) -> None:
     """No aliases (a few lines of them make gigabytes) and no bottomless nesting."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
+        mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not supported", event.start_mark)
+            raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not supported", mark)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
-            raise yaml.MarkedYAMLError(None, None, f"nested deeper than {_DEEPEST} levels", event.start_mark)
+            raise yaml.MarkedYAMLError(None, None, f"nested deeper than {_DEEPEST} levels", mark)
 
 
 def _duplicates(node: Any, path: tuple[str | int, ...]) -> Iterator[str]:

@@ -11,8 +11,10 @@ from llm_rollout.manifests.job import Work, job
 from llm_rollout.ports import Manifest
 from llm_rollout.spec import RolloutSpec
 
-PORT = 18515
-"""perftest's own default; the probe's coordinator and the measurements use this port and those above it."""
+PORT = 18500
+"""The probe's coordinator listens here, the measurements on the ports above it, one for each HCA."""
+_REPORT_SECONDS = 30
+"""What the probe gets to report before the step's own deadline."""
 _JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 
 
@@ -49,6 +51,7 @@ def _fingerprint(spec: RolloutSpec, nodes: Sequence[str]) -> dict[str, Any]:
 
 def _command(spec: RolloutSpec, name: str, peers: int) -> list[str]:
     fabric = spec.fabric
+    measuring_seconds = max(fabric.deadline_seconds - _REPORT_SECONDS, fabric.deadline_seconds // 2)
     return [
         "llm-rollout",
         "probe",
@@ -60,6 +63,7 @@ def _command(spec: RolloutSpec, name: str, peers: int) -> list[str]:
         f"--warn-fraction={fabric.warn_fraction_of_rate}",
         f"--max-latency-usec={fabric.max_latency_usec}",
         f"--seconds-per-pair={fabric.seconds_per_pair}",
+        f"--deadline-seconds={measuring_seconds}",
     ]
 
 

@@ -1,0 +1,162 @@
+"""Check files of specs and of Kubernetes manifests without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from llm_rollout.fabric.lint import lint as rdma_lint
+from llm_rollout.manifests.fabric_job import fabric_job
+from llm_rollout.manifests.findings import Finding, is_env_block, manifest_name
+from llm_rollout.manifests.leader_worker_set import leader_worker_set
+from llm_rollout.manifests.lint import lint
+from llm_rollout.manifests.service import service
+from llm_rollout.names import lws_name, revision_id
+from llm_rollout.ports import Manifest
+from llm_rollout.rollout import RolloutPlan
+from llm_rollout.spec import RolloutSpec
+from llm_rollout.spec_loading import load_specs
+from llm_rollout.spec_problems import NO_VALUE, Problem, SpecError, file_problem
+from llm_rollout.spec_yaml import Document, duplicate_problems, read_documents
+
+
+class Report:
+    """What there is to say about each file, in the order of the files."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.lines: dict[Path, list[str]] = {path: [] for path in paths}
+        self.failed: set[Path] = set()
+        """The files that are not valid."""
+
+    def problem(self, path: Path, problem: Problem) -> None:
+        """A line that makes the file invalid."""
+        self.lines[path].append(str(problem))
+        self.failed.add(path)
+
+    def finding(self, path: Path, finding: Finding) -> None:
+        """An error as a problem, a warning as a note."""
+        where = f"{finding.manifest} {finding.field_path}"
+        value = NO_VALUE if finding.value is None else finding.value
+        code = finding.code if finding.severity == "error" else f"{finding.code} warning"
+        problem = Problem(str(path), where, value, f"[{code}] {finding.message}", finding.fix)
+        self.lines[path].append(str(problem))
+        if finding.severity == "error":
+            self.failed.add(path)
+
+    def note(self, path: Path, text: str) -> None:
+        """A line that does not."""
+        self.lines[path].append(f"{path}: {text}")
+
+    def __str__(self) -> str:
+        """All lines."""
+        return "\n".join(line for lines in self.lines.values() for line in lines)
+
+
+def check(paths: Sequence[Path]) -> Report:
+    """Read and check files; one that is named twice is checked once."""
+    report = Report(dict.fromkeys(paths))
+    documents = _read(report)
+    manifests = {path: found for path, found in documents.items() if _is_kubernetes(found)}
+    specs, problems = load_specs([path for path in documents if path not in manifests])
+    for problem in problems:
+        report.problem(Path(problem.file), problem)
+    for path, spec in specs.items():
+        _check_rendered(report, path, spec)
+    _check_manifests(report, manifests)
+    return report
+
+
+def _read(report: Report) -> dict[Path, list[Document]]:
+    documents = {}
+    for path in report.lines:
+        try:
+            documents[path] = read_documents(path)
+        except SpecError as error:
+            for problem in error.problems:
+                report.problem(path, problem)
+    return documents
+
+
+def _is_kubernetes(documents: Sequence[Document]) -> bool:
+    return any(isinstance(item.value, dict) and {"apiVersion", "kind"} <= item.value.keys() for item in documents)
+
+
+def _check_rendered(report: Report, path: Path, spec: RolloutSpec) -> None:
+    """Lint what a valid spec will become: settings that are each allowed may still be wrong together."""
+    manifests = _rendered(spec)
+    for finding in _findings(manifests):
+        report.finding(path, finding)
+    if path not in report.failed:
+        server = spec.server
+        gpus = spec.groups * server.nodes_per_group * server.gpus_per_node
+        report.note(
+            path,
+            f"valid: {spec.name}: {_count(spec.groups, 'group')} of {_count(server.nodes_per_group, 'node')} with "
+            f"{_count(server.gpus_per_node, 'GPU')} each ({gpus} in all), "
+            f"Service {spec.service.name} in {spec.namespace}",
+        )
+
+
+def _rendered(spec: RolloutSpec) -> list[Manifest]:
+    nodes = tuple(f"node-{index}" for index in range(spec.groups * spec.server.nodes_per_group))
+    revision = revision_id("0" * 40, {})
+    plan = RolloutPlan(
+        spec=spec,
+        commit="0" * 40,
+        revision_id=revision,
+        lws=lws_name(spec.name, revision),
+        nodes=nodes,
+        weights_bytes=0,
+        stable_lws=None,
+        stable_revision_id=None,
+        fencing_token=0,
+    )
+    return [leader_worker_set(spec, plan), service(spec, revision), *fabric_job(spec, nodes, "check")]
+
+
+def _check_manifests(report: Report, files: Mapping[Path, Sequence[Document]]) -> None:
+    """Lint the manifests of all files together: a defect often lies between two of them."""
+    owners: dict[str, Path] = {}
+    manifests: list[Manifest] = []
+    for path, documents in files.items():
+        own = _manifests(report, path, documents)
+        manifests += own
+        owners.update({manifest_name(manifest): path for manifest in own})
+    for finding in _linted(report, owners, manifests):
+        report.finding(owners[finding.manifest], finding)
+    for path in files:
+        if path not in report.failed:
+            report.note(path, "no known defect")
+
+
+def _manifests(report: Report, path: Path, documents: Sequence[Document]) -> list[Manifest]:
+    found: list[Manifest] = []
+    for number, document in enumerate(documents, start=1):
+        value = document.value
+        for problem in duplicate_problems(path, document):
+            report.problem(path, problem)
+        if isinstance(value, dict) and (_is_kubernetes([document]) or is_env_block(value)):
+            found += value["items"] if value.get("kind") == "List" else [value]
+        else:
+            message = f"document {number} has no apiVersion and kind"
+            report.problem(path, file_problem(path, message, "add them, or remove the document"))
+    return found
+
+
+def _linted(report: Report, owners: Mapping[str, Path], manifests: Sequence[Manifest]) -> list[Finding]:
+    try:
+        return _findings(manifests)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # The API server would refuse such a manifest by its schema, which is not repeated here.
+        for path in dict.fromkeys(owners.values()):
+            message = f"a manifest is not shaped as its kind demands ({error})"
+            report.problem(path, file_problem(path, message, "try kubectl apply --dry-run=server"))
+        return []
+
+
+def _findings(manifests: Sequence[Manifest]) -> list[Finding]:
+    return [*lint(manifests), *rdma_lint(manifests)]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
