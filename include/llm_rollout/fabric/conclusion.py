@@ -42,14 +42,18 @@ def conclude(
     """
     used: Transport = "simulated" if any(row.simulated for row in rows) else transport
     verdict, blamed = _verdict(rows, findings, missing)
-    parts = {
-        "PASS": _healthy(rows),
-        "INCONCLUSIVE": _unknown(rows, missing),
-    }
-    said = parts.get(verdict) or "; ".join(f"{blame.kind} {blame.name} {blame.detail}" for blame in blamed)
-    if verdict == "FAIL" and (unmeasured := _unmeasured(rows, missing)):
-        said = f"{said}; not measured: {unmeasured}"
+    said = _said(verdict, blamed, rows, missing)
     return Conclusion(verdict, used, f"{_OPENING[used]}{verdict}: {said}", tuple(rows), tuple(blamed))
+
+
+def _said(verdict: Verdict, blamed: Sequence[Blame], rows: Sequence[Row], missing: Sequence[str]) -> str:
+    if verdict == "PASS":
+        return _healthy(rows)
+    if verdict == "INCONCLUSIVE":
+        return _unknown(rows, missing)
+    said = "; ".join(f"{blame.kind} {blame.name} {blame.detail}" for blame in blamed)
+    unmeasured = _unmeasured(rows, missing)
+    return f"{said}; not measured: {unmeasured}" if unmeasured else said
 
 
 def _verdict(rows: Sequence[Row], findings: Sequence[Finding], missing: Sequence[str]) -> tuple[Verdict, list[Blame]]:
@@ -67,9 +71,7 @@ def _blamed(rows: Sequence[Row], findings: Sequence[Finding], severity: Literal[
 
 
 def _healthy(rows: Sequence[Row]) -> str:
-    slowest = min(rows, key=lambda row: row.gbps or 0.0, default=None)
-    if slowest is None:
-        return ""
+    slowest = min(rows, key=lambda row: row.gbps or 0.0)
     highest = max(row.p99_usec or 0.0 for row in rows)
     pairs, hcas = len({row.pair for row in rows}), ", ".join(dict.fromkeys(row.hca for row in rows))
     return (

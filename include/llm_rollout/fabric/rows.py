@@ -78,7 +78,7 @@ def graded(row: Row, bandwidth: Result, latency: Result, limits: Limits) -> Row:
         gbps=_value(bandwidth),
         p99_usec=_value(latency),
         status=status,
-        detail="; ".join(detail for _, detail in grades if detail),
+        detail="; ".join(dict.fromkeys(detail for _, detail in grades if detail)),
         simulated=any(isinstance(result, Measured) and result.simulated for result in (bandwidth, latency)),
     )
 

@@ -1,0 +1,96 @@
+import pytest
+
+from llm_rollout.fabric.inventory import Member, Port, findings, parse, transport
+
+DEVINFO = """\
+hca_id:\tmlx5_0
+\ttransport:\t\t\tInfiniBand (0)
+\tfw_ver:\t\t\t\t28.39.1002
+\tnode_guid:\t\t\tdead:beef:0000:0001
+\tphys_port_cnt:\t\t\t1
+\tdevice_cap_flags:\t\t0xa5321c36
+\t\t\t\t\tBAD_PKEY_CNTR
+\t\tport:\t1
+\t\t\tstate:\t\t\tPORT_ACTIVE (4)
+\t\t\tmax_mtu:\t\t4096 (5)
+\t\t\tactive_mtu:\t\t4096 (5)
+\t\t\tlink_layer:\t\tEthernet
+\t\t\tactive_width:\t\t4X (2)
+\t\t\tactive_speed:\t\t{speed}
+\t\t\tphys_state:\t\tLINK_UP (5)
+\t\t\tGID[  3]:\t\t::ffff:10.0.0.1, RoCE v2
+
+hca_id:\tsiw0
+\ttransport:\t\t\tiWARP (1)
+\t\tport:\t1
+\t\t\tstate:\t\t\tPORT_DOWN (1)
+\t\t\tactive_mtu:\t\t1024 (3)
+\t\t\tlink_layer:\t\tEthernet
+"""
+
+
+def _port(hca="mlx5_0", **changes):
+    given = {"transport": "rdma", "state": "ACTIVE", "rate_gbps": 400.0, "link_layer": "Ethernet", "mtu_bytes": 4096}
+    return Port(hca=hca, **(given | changes))
+
+
+@pytest.mark.parametrize(
+    ("speed", "rate"), [("100.0 Gbps (128)", 400.0), ("invalid speed (128)", 400.0), ("25.0 Gbps (32)", 100.0)]
+)
+def test_rate_is_width_times_lane_speed_also_where_the_name_is_unknown(speed, rate):
+    assert parse(DEVINFO.format(speed=speed))["mlx5_0"] == _port(rate_gbps=rate)
+
+
+def test_effective_speed_wins_where_it_is_printed():
+    text = DEVINFO.format(speed="100.0 Gbps (128)\n\t\t\teffective_speed:\t200.0 Gbps")
+    assert parse(text)["mlx5_0"].rate_gbps == 200.0
+
+
+def test_iwarp_counts_as_tcp_and_an_unknown_rate_stays_unknown():
+    port = parse(DEVINFO.format(speed="x"))["siw0"]
+    assert (port.transport, port.state, port.rate_gbps, port.mtu_bytes) == ("tcp", "DOWN", None, 1024)
+
+
+def test_simulated_transport_is_typed():
+    text = DEVINFO.format(speed="x").replace("InfiniBand (0)", "SIMULATED (devcluster)")
+    assert parse(text)["mlx5_0"].transport == "simulated"
+
+
+def _members(**ports):
+    return [Member(node.replace("_", "-"), {port.hca: port for port in of_node}) for node, of_node in ports.items()]
+
+
+def test_equal_active_ports_are_fine():
+    assert findings(_members(a=[_port()], b=[_port()]), ["mlx5_0"]) == []
+
+
+@pytest.mark.parametrize(
+    ("ports", "severity", "said"),
+    [
+        ([_port(state="DOWN")], "bad", "mlx5_0: port is DOWN, not ACTIVE"),
+        ([_port(hca="mlx5_9")], "bad", "mlx5_0: no such device; there is mlx5_9"),
+        ([], "bad", "there is none"),
+        ([_port(rate_gbps=200.0)], "bad", "port rate 200 Gb/s, others 400 Gb/s"),
+        ([_port(mtu_bytes=1024)], "warn", "active MTU 1024, others 4096"),
+    ],
+)
+def test_what_differs_on_one_node_names_the_node(ports, severity, said):
+    (finding,) = findings(_members(node_1=[_port()], node_2=ports, node_3=[_port()]), ["mlx5_0"])
+    assert (finding.kind, finding.name, finding.severity) == ("node", "node-2", severity)
+    assert said in finding.detail
+
+
+def test_mixed_link_layers_are_a_setting():
+    (finding,) = findings(_members(a=[_port()], b=[_port(link_layer="InfiniBand")]), ["mlx5_0"])
+    assert (finding.kind, finding.severity) == ("setting", "bad")
+
+
+def test_node_whose_ports_could_not_be_read_is_not_called_bad():
+    assert findings([Member("a", {}, "ibv_devinfo cannot be started")], ["mlx5_0"]) == []
+
+
+def test_weakest_transport_counts():
+    rdma, simulated, tcp = (_port(transport=kind) for kind in ("rdma", "simulated", "tcp"))
+    assert transport(_members(a=[rdma], b=[rdma]), ["mlx5_0"]) == "rdma"
+    assert transport(_members(a=[rdma], b=[tcp]), ["mlx5_0"]) == "tcp"
+    assert transport(_members(a=[tcp], b=[simulated]), ["mlx5_0"]) == "simulated"
