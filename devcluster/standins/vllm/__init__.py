@@ -1,0 +1,30 @@
+"""Stands in for ``vllm serve`` 0.33 where there are no GPUs: its flags, log lines, endpoints, metrics and failures.
+
+Tokens are real: the decoder layers of the model directory are split over the ``--nnodes`` processes, each loads only
+its own tensors from the safetensors, and activations go from rank to rank over TCP. Wrong weights give wrong answers,
+a dead worker kills the leader, a dead leader ends its workers. Serving covers /health, /ping, /version, /metrics,
+/v1/models, /v1/completions, /v1/chat/completions, /tokenize and /detokenize. Of the executors there is ``mp``;
+``ray`` ends as in stock images, which lack Ray. Real flags without meaning here are accepted and ignored.
+
+Faults are switched on by environment variables; all are off by default:
+
+=============================  ======================================================================================
+STANDIN_GPUS                   GPUs that the node has (default: counted from NVIDIA_VISIBLE_DEVICES, else 8).
+STANDIN_LOAD_SECONDS           Spread over the loading of weights.
+STANDIN_STEP_SECONDS           Least duration of one engine step, so of one token of every running request.
+STANDIN_TTFT_FACTOR            Times to first token are so many times longer.
+STANDIN_TTFT_DELAY_SECONDS     Added to every time to first token.
+STANDIN_ERROR_RATE             Part of the generation requests that get a 500, from 0 to 1.
+STANDIN_STALL_RATE             Part of the generation requests that stop after a few tokens without ending.
+STANDIN_CRASH_AFTER_SECONDS    The process dies so long after its engine is up.
+STANDIN_CRASH_AFTER_REQUESTS   The process dies at the request after so many.
+STANDIN_FAIL                   MODEL_REF, BAD_MAX_LEN, PARALLEL_CFG, RENDEZVOUS, NCCL, GPU_BUSY, GPU_OOM,
+                               WEIGHTS_MISSING, KV_TOO_SMALL, TIMEOUT or GENERIC: starting fails at the phase where
+                               vLLM does, in its words.
+STANDIN_FAIL_RANK              The node rank that STANDIN_FAIL and STANDIN_CRASH_AFTER_SECONDS mean (default 0).
+=============================  ======================================================================================
+
+VLLM_KEEP_ALIVE_ON_ENGINE_DEATH and VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS mean what they mean to vLLM.
+"""
+
+VERSION = "0.33.0"
