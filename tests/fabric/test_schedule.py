@@ -1,7 +1,7 @@
 import threading
 import time
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_rollout.fabric.attribution import attribute
@@ -91,6 +91,7 @@ def test_latency_is_not_asked_of_a_path_that_carried_nothing():
     assert {row.detail for row in rows} == {"completion status 12"}
 
 
+@settings(max_examples=25)
 @given(st.integers(3, 6), st.data())
 def test_a_slow_node_is_found_whatever_flakes(count, data):
     bad = data.draw(st.integers(0, count - 1))

@@ -137,6 +137,8 @@ class _Bench:
         serving, asking = self._roster.get(server), self._roster.get(client)
         if serving is None or asking is None:
             raise LostError
+        if without := [joined.member for joined in (serving, asking) if joined.member.error]:
+            return Failure("could_not_run", f"{without[0].node}: {without[0].error}")
         place = self._places.members[server]
         run = tools.Run(kind, hca, place.port + 1 + self._hcas.index(hca), self._seconds)
         task = serving.start(run)
