@@ -80,7 +80,7 @@ class Layout:
 
     @property
     def pki(self) -> Path:
-        """Certificates and keys: ``ca``, ``apiserver``, ``kubelet`` (every node), ``kubelet-client``, ``webhook/tls``."""
+        """PEM files: ``ca``, ``apiserver``, ``kubelet`` (all nodes), ``kubelet-client``, ``webhook/tls``."""
         return self.home / "pki"
 
     def certificate(self, name: str) -> Path:
