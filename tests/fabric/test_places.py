@@ -13,7 +13,7 @@ def test_members_of_a_job_are_named_after_it(hostname):
 
 
 def test_coordinator_reaches_itself_without_a_name():
-    assert in_job("job-0", 0, 2, "job", 18500).coordinator == Place("localhost", 18500)
+    assert in_job("job-0", 0, 2, "job", 18500).coordinator == Place("127.0.0.1", 18500)
     assert by_hand(["127.0.0.1:5", "127.0.0.1:9"], 0).coordinator == Place("127.0.0.1", 5)
 
 

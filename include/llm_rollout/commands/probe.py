@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--max-latency-usec", type=float, default=10.0, help="99th percentile; above: FAIL (%(default)s)"
     )
     parser.add_argument("--seconds-per-pair", type=int, default=5, help="for each direction (%(default)s)")
-    parser.add_argument("--join-seconds", type=float, default=120.0, help="wait for members so long (%(default)s)")
+    parser.add_argument("--join-seconds", type=float, default=240.0, help="wait for members so long (%(default)s)")
     parser.add_argument("--deadline-seconds", type=float, default=570.0, help="of the whole probe (%(default)s)")
 
 

@@ -22,6 +22,9 @@ Emit = Callable[[dict[str, Any]], None]
 _END_SECONDS = 2.0
 """What a server gets to end by itself after its client has."""
 
+_BEGIN_UNTIL = 0.8
+"""Part of the deadline after which no measurement is begun: what is running may take its whole timeout."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -33,19 +36,25 @@ class Settings:
     join_seconds: float
     deadline_seconds: float
 
+    @property
+    def patience_seconds(self) -> float:
+        """How long members are waited for: no more than half of the deadline, so that the others are measured."""
+        return min(self.join_seconds, self.deadline_seconds / 2)
+
 
 def coordinate(places: Places, own: Member, settings: Settings, emit: Emit) -> Conclusion:
     """Run the whole probe. ``Transient`` when the port to listen on is taken."""
-    deadline = time.monotonic() + settings.deadline_seconds
+    began = time.monotonic()
     try:
         roster = Roster(places.listen_host, places.own.port, len(places.members))
     except OSError as error:
         raise Transient(f"port {places.own.port} cannot be listened on: {error}; choose another with --port") from error
     with roster:
-        threading.Thread(target=take_part, args=(places.coordinator, 0, own, deadline), daemon=True).start()
-        roster.gather(min(deadline, time.monotonic() + settings.join_seconds), _announce(places, emit))
+        its_end = began + 2 * settings.deadline_seconds
+        threading.Thread(target=take_part, args=(places.coordinator, 0, own, its_end), daemon=True).start()
+        roster.gather(began + settings.patience_seconds, _announce(places, emit))
         roster.close_doors()
-        return _conclude(roster, places, settings, deadline, emit)
+        return _conclude(roster, places, settings, began + _BEGIN_UNTIL * settings.deadline_seconds, emit)
 
 
 def _announce(places: Places, emit: Emit) -> Callable[[Member, int], None]:
@@ -57,7 +66,7 @@ def _announce(places: Places, emit: Emit) -> Callable[[Member, int], None]:
     return announce
 
 
-def _conclude(roster: Roster, places: Places, settings: Settings, deadline: float, emit: Emit) -> Conclusion:
+def _conclude(roster: Roster, places: Places, settings: Settings, begin_until: float, emit: Emit) -> Conclusion:
     members = roster.ever_joined()
     hcas = settings.hcas or tuple(sorted({hca for member in members.values() for hca in member.ports}))
     found = inventory.findings(list(members.values()), hcas)
@@ -65,7 +74,7 @@ def _conclude(roster: Roster, places: Places, settings: Settings, deadline: floa
     missing = _missing(members, places, settings)
     if any(finding.severity == "bad" for finding in found):
         return conclude([], found, transport, missing)
-    schedule = Schedule(len(places.members), hcas, settings.limits, deadline)
+    schedule = Schedule(len(places.members), hcas, settings.limits, begin_until)
     bench = _Bench(roster, places, hcas, settings.seconds_per_pair)
     rows = schedule.run(bench, lambda done: emit(_progress(done)))
     return conclude(rows, found, transport, [*missing, *bench.gone(members)])
@@ -73,7 +82,7 @@ def _conclude(roster: Roster, places: Places, settings: Settings, deadline: floa
 
 def _missing(members: dict[int, Member], places: Places, settings: Settings) -> list[str]:
     absent = [place.name for index, place in enumerate(places.members) if index not in members]
-    never = [f"{name} never joined within {settings.join_seconds:g} s" for name in absent]
+    never = [f"{name} never joined within {settings.patience_seconds:g} s" for name in absent]
     return never + [f"{member.node}: {member.error}" for member in members.values() if member.error]
 
 

@@ -40,7 +40,7 @@ class Places:
     def coordinator(self) -> Place:
         """Where this member reaches index 0; index 0 reaches itself without a name."""
         first = self.members[0]
-        return Place(self.listen_host or "localhost", first.port) if self.index == 0 else first
+        return Place(self.listen_host or "127.0.0.1", first.port) if self.index == 0 else first
 
 
 def in_job(hostname: str, index: int, count: int, subdomain: str, port: int) -> Places:
