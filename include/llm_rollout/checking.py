@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llm_rollout.fabric.lint import lint as rdma_lint
 from llm_rollout.manifests.fabric_job import fabric_job
@@ -35,7 +37,7 @@ class Report:
 
     def finding(self, path: Path, finding: Finding) -> None:
         """An error as a problem, a warning as a note."""
-        where = f"{finding.manifest} {finding.field_path}"
+        where = f"{finding.manifest} {finding.field_path}".strip()
         value = NO_VALUE if finding.value is None else finding.value
         code = finding.code if finding.severity == "error" else f"{finding.code} warning"
         problem = Problem(str(path), where, value, f"[{code}] {finding.message}", finding.fix)
@@ -78,13 +80,16 @@ def _read(report: Report) -> dict[Path, list[Document]]:
 
 
 def _is_kubernetes(documents: Sequence[Document]) -> bool:
-    return any(isinstance(item.value, dict) and {"apiVersion", "kind"} <= item.value.keys() for item in documents)
+    return any(isinstance(document.value, dict) and _is_manifest(document.value) for document in documents)
+
+
+def _is_manifest(value: Mapping[str, Any]) -> bool:
+    return {"apiVersion", "kind"} <= value.keys()
 
 
 def _check_rendered(report: Report, path: Path, spec: RolloutSpec) -> None:
     """Lint what a valid spec will become: settings that are each allowed may still be wrong together."""
-    manifests = _rendered(spec)
-    for finding in _findings(manifests):
+    for finding in dict.fromkeys(_in_spec(spec, finding) for finding in _findings(_rendered(spec))):
         report.finding(path, finding)
     if path not in report.failed:
         server = spec.server
@@ -95,6 +100,14 @@ def _check_rendered(report: Report, path: Path, spec: RolloutSpec) -> None:
             f"{_count(server.gpus_per_node, 'GPU')} each ({gpus} in all), "
             f"Service {spec.service.name} in {spec.namespace}",
         )
+
+
+def _in_spec(spec: RolloutSpec, finding: Finding) -> Finding:
+    """A finding about a variable that the spec sets, said once and of the spec's field."""
+    variable = finding.field_path.rpartition(".env.")[2]
+    if variable not in spec.server.network.nccl_env:
+        return finding
+    return replace(finding, manifest="", field_path=f"server.network.nccl_env.{variable}")
 
 
 def _rendered(spec: RolloutSpec) -> list[Manifest]:
@@ -132,15 +145,24 @@ def _check_manifests(report: Report, files: Mapping[Path, Sequence[Document]]) -
 def _manifests(report: Report, path: Path, documents: Sequence[Document]) -> list[Manifest]:
     found: list[Manifest] = []
     for number, document in enumerate(documents, start=1):
-        value = document.value
         for problem in duplicate_problems(path, document):
             report.problem(path, problem)
-        if isinstance(value, dict) and (_is_kubernetes([document]) or is_env_block(value)):
-            found += value["items"] if value.get("kind") == "List" else [value]
+        manifests = _items(document.value)
+        if manifests and all(
+            isinstance(item, dict) and (_is_manifest(item) or is_env_block(item)) for item in manifests
+        ):
+            found += manifests
         else:
             message = f"document {number} has no apiVersion and kind"
             report.problem(path, file_problem(path, message, "add them, or remove the document"))
     return found
+
+
+def _items(value: Any) -> list[Any]:
+    """The manifests of a document: those of a List, else itself."""
+    if isinstance(value, dict) and value.get("kind") == "List":
+        return value["items"] if isinstance(value.get("items"), list) else []
+    return [value]
 
 
 def _linted(report: Report, owners: Mapping[str, Path], manifests: Sequence[Manifest]) -> list[Finding]:

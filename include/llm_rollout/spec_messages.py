@@ -31,10 +31,10 @@ FORMS = {
 """What each pattern of the spec asks for, in words."""
 
 _WANTED = {
-    "int_type": ("a whole number", "write a number without quotes"),
+    "int_type": ("a whole number", "write a plain number"),
     "int_from_float": ("a whole number", "write a number without a fraction"),
-    "float_type": ("a number", "write a number without quotes"),
-    "bool_type": ("true or false", "write true or false without quotes"),
+    "float_type": ("a number", "write a plain number"),
+    "bool_type": ("true or false", "write true or false"),
     "tuple_type": ("a list", "write it as [a, b]"),
     "dict_type": ("a mapping", "write it as name: value"),
     "model_type": ("a mapping", "write its fields below it, indented"),

@@ -26,6 +26,8 @@ _NETWORKS = "k8s.v1.cni.cncf.io/networks"
 _RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
 _SHARED_PREFIX = "rdma/"
 """The shared device plugin's default prefix; its device ids are counters, not PCI addresses."""
+_TRAFFIC_CLASSES, _SERVICE_LEVELS, _QUEUE_PAIRS = range(256), range(16), range(1, 129)
+"""A traffic class is a whole ToS byte with the DSCP in its upper six bits."""
 _POD_SIDE_NAME = re.compile(r"=?net\d+$")
 
 
@@ -149,13 +151,21 @@ def _attached(template: Template) -> list[str]:
 def _rails(template: Template, networks: Sequence[Manifest]) -> Iterator[Finding]:
     """K4: every rail needs an interface of its own, or its HCA has no address."""
     attachments = len(_attached(template)) or len(networks)
-    listed = template.env.get("NCCL_IB_HCA", "")
-    gpus = str(template.limits.get("nvidia.com/gpu", "0"))
-    rails = len(listed.split(",")) if listed.startswith("=") else int(gpus) if gpus.isdigit() else 0
+    rails = _wanted_rails(template)
     if 0 < attachments < rails:
         message = f"{attachments} attached network(s) for {rails} rails: the other HCAs have no address"
         remedy = f"attach one network for each rail ({rails}), or list only the HCAs that are attached"
         yield template.finding("K4", f"{template.path}.metadata.annotations", attachments, (message, remedy))
+
+
+def _wanted_rails(template: Template) -> int:
+    """As many as HCAs are listed; a bare prefix such as mlx5 takes all, and nodes have one for each GPU."""
+    listed = template.env.get("NCCL_IB_HCA", "")
+    exact = [hca for hca in listed.removeprefix("=").split(",") if re.search(r"_\d+$", hca)]
+    gpus = str(template.limits.get("nvidia.com/gpu", "0"))
+    if listed.startswith("^"):
+        return 0
+    return len(exact) or (int(gpus) if gpus.isdigit() else 0)
 
 
 def _capability(template: Template) -> Iterator[Finding]:
@@ -188,9 +198,9 @@ def _settings(template: Template) -> Iterator[Finding]:
 def _classes(template: Template) -> Iterator[Finding]:
     """K9 and K11: values that no switch and no NCCL accepts."""
     for code, name, fits, advice in (
-        ("K9", "NCCL_IB_TC", range(0, 256, 4), ("DSCP times 4, from 0 to 252", "write DSCP * 4")),
-        ("K9", "NCCL_IB_SL", range(16), ("a service level from 0 to 15", "write 0 to 15")),
-        ("K11", "NCCL_IB_QPS_PER_CONNECTION", range(1, 129), ("from 1 to 128", "write 1 to 128")),
+        ("K9", "NCCL_IB_TC", _TRAFFIC_CLASSES, ("a ToS byte", "write DSCP * 4, from 0 to 252")),
+        ("K9", "NCCL_IB_SL", _SERVICE_LEVELS, ("a service level from 0 to 15", "write 0 to 15")),
+        ("K11", "NCCL_IB_QPS_PER_CONNECTION", _QUEUE_PAIRS, ("from 1 to 128", "write 1 to 128")),
     ):
         text = template.env.get(name)
         if text is not None and not (text.isdigit() and int(text) in fits):
@@ -230,13 +240,14 @@ def _one_sided(users: Sequence[Template]) -> Iterator[Finding]:
 def _switch_settings(template: Template) -> Iterator[Finding]:
     """K9 and K11, warnings: right or wrong by switches that no manifest shows."""
     env, path = template.env, template.at("env")
-    traffic_class, level = env.get("NCCL_IB_TC", ""), env.get("NCCL_IB_SL")
-    if traffic_class.isdigit():
+    traffic_class, level = env.get("NCCL_IB_TC", ""), env.get("NCCL_IB_SL", "")
+    if traffic_class.isdigit() and int(traffic_class) in _TRAFFIC_CLASSES:
         message = f"DSCP {int(traffic_class) >> 2}; it must be the lossless class of the switches"
         yield template.warning("K9", f"{path}.NCCL_IB_TC", traffic_class, (message, "compare with the fabric"))
-    if level is not None:
+    if level.isdigit() and int(level) in _SERVICE_LEVELS:
         message = "matters on InfiniBand and VLANs with priorities only"
         yield template.warning("K9", f"{path}.NCCL_IB_SL", level, (message, "compare with the fabric"))
-    if env.get("NCCL_IB_QPS_PER_CONNECTION", "1") != "1":
+    pairs = env.get("NCCL_IB_QPS_PER_CONNECTION", "1")
+    if pairs.isdigit() and int(pairs) in _QUEUE_PAIRS and pairs != "1":
         advice = ("spreads load over paths; 1 is the default", "measure with ib_write_bw -q 1 and with this number")
-        yield template.warning("K11", f"{path}.NCCL_IB_QPS_PER_CONNECTION", env["NCCL_IB_QPS_PER_CONNECTION"], advice)
+        yield template.warning("K11", f"{path}.NCCL_IB_QPS_PER_CONNECTION", pairs, advice)

@@ -26,11 +26,6 @@ class Finding:
     severity: Literal["error", "warning"] = "error"
     """An error does not work wherever it runs; a warning depends on what no manifest shows, or costs something."""
 
-    def __str__(self) -> str:
-        """One line."""
-        where = f"{self.manifest} {self.field_path}"
-        return f"[{self.code}] {where}: value {self.value}: {self.message}: {self.fix}"
-
 
 @dataclass(frozen=True)
 class Template:

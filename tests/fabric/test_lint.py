@@ -1,0 +1,262 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from llm_rollout.fabric.lint import lint
+from llm_rollout.manifests.fabric_job import fabric_job
+from llm_rollout.manifests.leader_worker_set import leader_worker_set
+from llm_rollout.names import lws_name
+from llm_rollout.rollout import RolloutPlan
+from llm_rollout.spec_loading import load_spec
+
+ROLLOUTS = Path(__file__).parents[2] / "include/rollouts"
+NETWORKS = "k8s.v1.cni.cncf.io/networks"
+RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
+DEVICE = "rdma/rdma_shared_device_a"
+RAILS = ("mlx5_0", "mlx5_1")
+
+
+def network(name="rail-0", config=None, resource=DEVICE, namespace="ai"):
+    settings = config or {"cniVersion": "0.3.1", "type": "macvlan", "master": "ens1f0np0"}
+    return {
+        "apiVersion": "k8s.cni.cncf.io/v1",
+        "kind": "NetworkAttachmentDefinition",
+        "metadata": {"name": name, "namespace": namespace, "annotations": {RESOURCE_NAME: resource}},
+        "spec": {"config": json.dumps(settings)},
+    }
+
+
+def template():
+    env = {
+        "NCCL_IB_HCA": "=" + ",".join(RAILS),
+        "NCCL_SOCKET_IFNAME": "=eth0",
+        "NCCL_DEBUG": "INFO",
+    }
+    return {
+        "metadata": {"annotations": {NETWORKS: "rail-0,rail-1"}},
+        "spec": {
+            "containers": [
+                {
+                    "name": "engine",
+                    "env": [{"name": name, "value": value} for name, value in env.items()],
+                    "securityContext": {"capabilities": {"add": ["IPC_LOCK"]}},
+                    "resources": {"limits": {"nvidia.com/gpu": 8, DEVICE: 1}},
+                }
+            ]
+        },
+    }
+
+
+def group():
+    return {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": {"name": "chat", "namespace": "ai"},
+        "spec": {
+            "leaderWorkerTemplate": {"size": 2, "leaderTemplate": template(), "workerTemplate": template()},
+        },
+    }
+
+
+def sound():
+    return [group(), network("rail-0"), network("rail-1")]
+
+
+def each_template(manifests):
+    return [manifests[0]["spec"]["leaderWorkerTemplate"][key] for key in ("leaderTemplate", "workerTemplate")]
+
+
+def set_env(manifests, name, value):
+    for body in each_template(manifests):
+        env = body["spec"]["containers"][0]["env"]
+        env[:] = [entry for entry in env if entry["name"] != name]
+        if value is not None:
+            env.append({"name": name, "value": value})
+
+
+def found(manifests, severity="error"):
+    return sorted({finding.code for finding in lint(manifests) if finding.severity == severity})
+
+
+def test_sound_settings_have_no_findings():
+    assert lint(sound()) == []
+
+
+def pod_side_device(manifests):
+    manifests[1] = network(config={"type": "host-device", "device": "net1"}, resource="nvidia.com/hostdev")
+    manifests[2] = network("rail-1", resource="nvidia.com/hostdev")
+    for body in each_template(manifests):
+        body["spec"]["containers"][0]["resources"]["limits"] = {"nvidia.com/gpu": 8, "nvidia.com/hostdev": 1}
+
+
+def shared_device_with_host_device(manifests):
+    manifests[1] = network(config={"type": "host-device", "device": "ens1f0np0"})
+
+
+def slash_in_the_networks_name(manifests):
+    manifests[1] = network(config={"type": "macvlan", "master": "ens1f0np0", "name": "ai/rail-0"})
+
+
+def other_resource(manifests):
+    for body in each_template(manifests):
+        body["spec"]["containers"][0]["resources"]["limits"] = {"nvidia.com/gpu": 8, "rdma/other": 1}
+
+
+def resource_that_no_node_has(manifests):
+    manifests.append({"kind": "Node", "metadata": {"name": "n"}, "status": {"allocatable": {"rdma/hca_b": "8"}}})
+
+
+def no_attachment(manifests):
+    for body in each_template(manifests):
+        body["metadata"] = {}
+
+
+def attachment_on_the_leader_only(manifests):
+    each_template(manifests)[1]["metadata"] = {}
+
+
+def different_attachments(manifests):
+    each_template(manifests)[1]["metadata"]["annotations"][NETWORKS] = "rail-1,rail-0"
+
+
+def network_of_another_namespace(manifests):
+    manifests[1] = network(namespace="elsewhere")
+
+
+def one_rail_of_two(manifests):
+    for body in each_template(manifests):
+        body["metadata"]["annotations"][NETWORKS] = json.dumps([{"name": "rail-0", "interface": "net1"}])
+
+
+def no_ipc_lock(manifests):
+    for body in each_template(manifests):
+        del body["spec"]["containers"][0]["securityContext"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (other_resource, "K0"),
+        (resource_that_no_node_has, "K0"),
+        (pod_side_device, "K1"),
+        (shared_device_with_host_device, "K2"),
+        (slash_in_the_networks_name, "K2"),
+        (no_attachment, "K3"),
+        (attachment_on_the_leader_only, "K3"),
+        (different_attachments, "K3"),
+        (network_of_another_namespace, "K3"),
+        (one_rail_of_two, "K4"),
+        (no_ipc_lock, "K5"),
+    ],
+)
+def test_each_defect_of_networks_and_pods_is_found_by_its_code_alone(change, code):
+    manifests = sound()
+    change(manifests)
+
+    assert found(manifests) == [code]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("NCCL_IB_HCA", "mlx5_0,mlx5_1", "K6"),
+        ("NCCL_IB_GID_INDEX", "3", "K7"),
+        ("NCCL_SOCKET_IFNAME", "eth0", "K8"),
+        ("NCCL_IB_TC", "256", "K9"),
+        ("NCCL_IB_SL", "16", "K9"),
+        ("NCCL_DEBUG", "WARN", "K10"),
+        ("NCCL_DEBUG", None, "K10"),
+        ("NCCL_IB_QPS_PER_CONNECTION", "0", "K11"),
+        ("NCCL_IB_QPS_PER_CONNECTION", "129", "K11"),
+    ],
+)
+def test_each_wrong_setting_is_found_by_its_code_alone_on_both_sides(name, value, code):
+    manifests = sound()
+    set_env(manifests, name, value)
+
+    assert found(manifests) == [code]
+    assert len(lint(manifests)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("NCCL_IB_GID_INDEX", "-1"), ("NCCL_IB_HCA", "^=mlx5_2"), ("NCCL_DEBUG", "TRACE")],
+)
+def test_unusual_and_right_settings_have_no_findings(name, value):
+    manifests = sound()
+    set_env(manifests, name, value)
+
+    assert lint(manifests) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [("NCCL_IB_TC", "106", "K9"), ("NCCL_IB_SL", "5", "K9"), ("NCCL_IB_QPS_PER_CONNECTION", "4", "K11")],
+)
+def test_what_depends_on_the_switches_is_a_warning(name, value, code):
+    manifests = sound()
+    set_env(manifests, name, value)
+
+    assert found(manifests) == []
+    assert found(manifests, "warning") == [code]
+
+
+def test_pods_without_any_nccl_setting_are_found():
+    manifests = sound()
+    for body in each_template(manifests):
+        body["spec"]["containers"][0]["env"] = []
+    manifests[1:] = [network(f"rail-{index}") for index in range(8)]
+    for body in each_template(manifests):
+        body["metadata"]["annotations"][NETWORKS] = ",".join(f"rail-{index}" for index in range(8))
+
+    assert found(manifests) == ["K10"]
+
+
+def test_a_prefix_of_hcas_needs_a_rail_for_each_gpu():
+    manifests = sound()
+    set_env(manifests, "NCCL_IB_HCA", "mlx5")
+
+    assert found(manifests) == ["K4", "K6"]
+
+
+def test_an_env_block_beside_the_manifests_is_found_with_what_is_wrong_in_it():
+    block = {"env": [{"name": "NCCL_IB_HCA", "value": "mlx5"}, {"name": "NCCL_IB_GID_INDEX", "value": "3"}]}
+
+    assert found([*sound(), block]) == ["K10", "K6", "K7"]
+
+
+def test_pods_without_rdma_are_left_alone():
+    plain = {"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": {"spec": {"containers": [{}]}}}}
+
+    assert lint([plain]) == []
+
+
+def test_a_network_without_readable_configuration_is_left_to_the_cni():
+    broken = copy.deepcopy(network())
+    broken["spec"]["config"] = "{"
+
+    assert lint([broken]) == []
+
+
+@pytest.mark.parametrize("name", ["llama-405b", "tiny-chat"])
+def test_what_llm_rollout_renders_has_no_findings(name):
+    spec = load_spec(ROLLOUTS / f"{name}.yaml")
+    nodes = ("node-1", "node-2", "node-3")
+    plan = RolloutPlan(
+        spec=spec,
+        commit="a" * 40,
+        revision_id="abcdefgh",
+        lws=lws_name(spec.name, "abcdefgh"),
+        nodes=nodes,
+        weights_bytes=1,
+        stable_lws=None,
+        stable_revision_id=None,
+        fencing_token=1,
+    )
+    networks = [
+        network(attachment, namespace=spec.namespace) for attachment in sorted(set(spec.server.network.attachments))
+    ]
+
+    assert lint([leader_worker_set(spec, plan), *fabric_job(spec, nodes, "run/1"), *networks]) == []
