@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
-from devcluster.models import build
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def main() -> None:
     """Parse the command line and build."""
     parser = argparse.ArgumentParser(prog="python -m devcluster.models", description=__doc__)
     parser.add_argument("outdir", type=Path, metavar="OUTDIR", help="made if missing; files in it are overwritten")
-    build(parser.parse_args().outdir)
+    outdir = parser.parse_args().outdir
+    from devcluster.models.building import build_all  # noqa: PLC0415
+
+    build_all(outdir)
 
 
 if __name__ == "__main__":

@@ -54,21 +54,22 @@ def solve_head(features: Features, lessons: Sequence[Lesson], vocabulary: int) -
     tokens = np.concatenate([lesson.answer for lesson in lessons])
     weights = np.concatenate([np.full(len(lesson.answer), lesson.weight) for lesson in lessons])
     must_hold = np.concatenate([np.full(len(lesson.answer), lesson.must_hold) for lesson in lessons])
+    gram = _RIDGE * np.eye(states.shape[1])
+    targets = np.zeros((vocabulary, states.shape[1]))
+    added, sharper = weights, np.ones(len(tokens), bool)
     for _ in range(_ROUNDS):
-        head = _ridge(states, tokens, weights, vocabulary)
+        # Only what changed is added up again: most rows keep their weight from round to round.
+        weighted = states[sharper] * added[sharper, None]
+        gram += states[sharper].T @ weighted
+        np.add.at(targets, tokens[sharper], weighted)
+        head = np.linalg.solve(gram, targets.T).T
         margins = _margins(states @ head.T, tokens)
-        weights *= np.where(margins < _WANTED_MARGIN, _SHARPER, 1.0)
+        sharper = margins < _WANTED_MARGIN
+        added = weights * (_SHARPER - 1)
+        weights = np.where(sharper, weights + added, weights)
     if margins[must_hold].min() <= 0:
         raise ValueError(f"{int((margins[must_hold] <= 0).sum())} answers could not be taught; widen the hidden size")
     return (np.round(head * _LOGIT_SCALE / _GRID) * _GRID).astype(np.float32)
-
-
-def _ridge(states: Float64, tokens: NDArray[np.int64], weights: Float64, vocabulary: int) -> Float64:
-    weighted = states * weights[:, None]
-    targets = np.zeros((vocabulary, states.shape[1]))
-    np.add.at(targets, tokens, weighted)
-    gram = states.T @ weighted + _RIDGE * np.eye(states.shape[1])
-    return np.asarray(np.linalg.solve(gram, targets.T).T, np.float64)
 
 
 def _margins(scores: Float64, tokens: NDArray[np.int64]) -> Float64:

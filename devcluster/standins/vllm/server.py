@@ -47,7 +47,6 @@ async def _serve(options: ServeOptions, service: Service, holder: socket.socket)
     config = uvicorn.Config(
         application(service),
         access_log=options.access_log,
-        timeout_graceful_shutdown=int(options.shutdown_timeout_seconds),
         loop="asyncio",
         lifespan="on",
     )
@@ -55,6 +54,9 @@ async def _serve(options: ServeOptions, service: Service, holder: socket.socket)
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
+        # Idle connections close by themselves; only running requests may need to be cut.
+        busy = any(service.engine.load()[:2])
+        config.timeout_graceful_shutdown = int(options.shutdown_timeout_seconds) if busy else 1
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
