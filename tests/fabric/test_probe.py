@@ -184,7 +184,7 @@ def test_member_that_dies_while_measuring_makes_it_inconclusive_and_is_named(pro
 def test_restarted_member_takes_its_place_again(probe):
     one = probe(3)
     for index in range(3):
-        one.start(index, "--hca", "mlx5_0", "--seconds-per-pair", "60")
+        one.start(index, "--hca", "mlx5_0", "--seconds-per-pair", "30")
     one.wait_for("measure")
     one.processes[0].send_signal(signal.SIGSTOP)
     one.processes[2].kill()
