@@ -24,6 +24,8 @@ ATTEMPT_ANNOTATION = f"{PREFIX}/attempt"
 """The attempt that created a Job. A failed Job of an earlier attempt is replaced, one of this attempt is a failure."""
 FENCE_ANNOTATION = f"{PREFIX}/fencing-token"
 """The lease's transition count when the object was written."""
+SWITCHED_ANNOTATION = f"{PREFIX}/switched-at"
+"""When the Service's selector last changed, in RFC 3339. Read by ``watch_live`` and by what drains groups."""
 
 _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 

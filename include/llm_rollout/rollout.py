@@ -7,28 +7,10 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from llm_rollout.errors import Permanent
 from llm_rollout.ports import Ports
 from llm_rollout.spec import RolloutSpec
 from llm_rollout.verdict import Verdict
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """One run of the pipeline for one model, as a step sees it."""
-
-    spec: RolloutSpec
-    """The spec in force: the file's for ``plan_rollout``, the plan's from then on (an edit in mid-run changes nothing)."""
-    run_id: str
-    """The id that holds the lease and names this run in the record."""
-    attempt: str
-    """The run id and the task's try number: tells a failed Job of this try from one of an earlier try."""
-    revision: str
-    """The revision asked for: a branch, a tag or a commit."""
-    dry_run: bool = False
-
-    def under(self, spec: RolloutSpec) -> Rollout:
-        """The same run with the planned spec."""
-        return replace(self, spec=spec)
 
 
 class RolloutPlan(BaseModel):
@@ -50,6 +32,52 @@ class RolloutPlan(BaseModel):
     """The LeaderWorkerSet that the Service selected when the plan was made; None on a first deployment."""
     stable_revision_id: str | None
     fencing_token: int
+
+    @property
+    def already_live(self) -> bool:
+        """Whether the Service selected the target before the run began: then there is nothing to roll out or back."""
+        return self.stable_revision_id == self.revision_id
+
+
+PREVIOUS = "previous"
+"""The revision that a person's return asks for: ``roll_back`` alone, to the record's previous revision."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One run of the pipeline for one model, as a step sees it."""
+
+    spec: RolloutSpec
+    """The spec in force: the file's for ``plan_rollout``, the plan's from then on: edits in mid-run change nothing."""
+    run_id: str
+    """The id that holds the lease and names this run in the record."""
+    attempt: str
+    """``<run id>/<try>`` of the task: tells a failed Job of this try from one of an earlier try."""
+    revision: str
+    """The revision asked for: a branch, a tag or a commit; or ``PREVIOUS``."""
+    dry_run: bool = False
+    plan: RolloutPlan | None = None
+    """What stands in the record; the runner fills it in."""
+
+    def under(self, plan: RolloutPlan) -> Rollout:
+        """The same run with the plan that stands in the record, and the spec in it."""
+        return replace(self, spec=plan.spec, plan=plan)
+
+    @property
+    def is_return(self) -> bool:
+        """Whether a person asked to go back to the previous revision."""
+        return self.revision == PREVIOUS
+
+    @property
+    def planned(self) -> RolloutPlan:
+        """The plan.
+
+        Raises:
+            Permanent: ``plan_rollout`` has not written one.
+        """
+        if self.plan is None:
+            raise Permanent(f"run {self.run_id} of {self.spec.name} has no plan in the record: clear plan_rollout")
+        return self.plan
 
 
 class Step(Protocol):

@@ -1,0 +1,157 @@
+"""What is known of one revision's groups: the LeaderWorkerSet, its pods, what they print, what happened to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_rollout import clock, kinds, names
+from llm_rollout.manifests.leader_worker_set import CONTAINER
+from llm_rollout.ports import Manifest, Ports
+from llm_rollout.steps import pod_state
+
+GROUP_LABEL = "leaderworkerset.sigs.k8s.io/group-index"
+TAIL_LINES = 40
+
+
+@dataclass(frozen=True)
+class GroupState:
+    """One LeaderWorkerSet and all that belongs to it, as seen once."""
+
+    lws: Manifest | None
+    pods: tuple[Manifest, ...] = ()
+    """By name."""
+    events: tuple[Manifest, ...] = ()
+    """Those about the LeaderWorkerSet and about its pods of now and before."""
+    words: Mapping[str, str] | None = None
+    """The last lines of each pod that is not ready, by pod."""
+
+    @property
+    def leaders(self) -> tuple[Manifest, ...]:
+        """The pods that serve."""
+        return tuple(pod for pod in self.pods if pod["metadata"]["labels"].get(names.ROLE_LABEL) == "leader")
+
+    @property
+    def replicas(self) -> int:
+        """How many groups there are to be."""
+        return int((self.lws or {}).get("spec", {}).get("replicas", 0))
+
+    @property
+    def size(self) -> int:
+        """Pods of one group."""
+        return int((self.lws or {}).get("spec", {}).get("leaderWorkerTemplate", {}).get("size", 1))
+
+
+def observe(ports: Ports, namespace: str, model: str, revision_id: str, lws: str) -> GroupState:
+    """Read one revision without its logs and events."""
+    found = ports.cluster.get(kinds.LEADER_WORKER_SET, namespace, lws)
+    labels = {names.MODEL_LABEL: model, names.REVISION_LABEL: revision_id}
+    pods = ports.cluster.list(kinds.POD, namespace, labels)
+    return GroupState(found, tuple(sorted((pod for pod in pods if _in_group(pod)), key=pod_state.name)))
+
+
+def with_words(state: GroupState, ports: Ports, namespace: str) -> GroupState:
+    """With the last lines of the pods that are not ready, and the events."""
+    words = {
+        pod_state.name(pod): last_words(ports, namespace, pod) for pod in state.pods if not pod_state.is_ready(pod)
+    }
+    return GroupState(state.lws, state.pods, _events(state.lws, ports, namespace), words)
+
+
+def last_words(ports: Ports, namespace: str, pod: Manifest) -> str:
+    """The end of what a pod printed. After a restart the crash is in the previous log, during back-off in this one."""
+    crash = pod_state.crash(pod)
+    lives = (True, False) if crash and crash.restarted else (False, True)
+    for previous in lives if crash else (False,):
+        text = ports.logs.tail(namespace, pod_state.name(pod), CONTAINER, TAIL_LINES, previous=previous)
+        if text:
+            return text
+    return ""
+
+
+def not_serving(state: GroupState) -> str:
+    """What is missing until every group serves as one; empty when they all do.
+
+    Available alone is not enough: it may be of an earlier generation, and it has been reported with Pending workers.
+    """
+    lws = state.lws
+    if lws is None:
+        return "the LeaderWorkerSet does not exist"
+    status = lws.get("status", {})
+    ready = sum(map(pod_state.is_ready, state.pods))
+    wanted = state.replicas * state.size
+    checks = {
+        "observed generation {} of {}": (status.get("observedGeneration", 0), lws["metadata"].get("generation", 0)),
+        "{} of {} groups updated": (status.get("updatedReplicas", 0), state.replicas),
+        "{} of {} groups ready": (status.get("readyReplicas", 0), state.replicas),
+        "{} of {} pods ready": (ready, wanted),
+    }
+    missing = [text.format(*numbers) for text, numbers in checks.items() if numbers[0] < numbers[1]]
+    if not pod_state.holds(lws, "Available"):
+        missing.append("condition Available is not True")
+    if pod_state.holds(lws, "UpdateInProgress"):
+        missing.append("condition UpdateInProgress is True")
+    return ", ".join(missing)
+
+
+def recreations(state: GroupState) -> tuple[int, float]:
+    """How often groups were made anew, and when last (seconds since the epoch).
+
+    Two counts, because each has a gap: identical events are aggregated and their number may lag, and events of
+    single pods may expire. A leader pod that was placed n times was recreated n - 1 times.
+    """
+    told = [event for event in state.events if event.get("reason") == "RecreateGroup"]
+    placed: dict[str, set[str]] = {}
+    for event in state.events:
+        about = event.get("involvedObject", {})
+        if event.get("reason") == "Scheduled" and _is_leader(about.get("name", ""), state):
+            placed.setdefault(about["name"], set()).add(about.get("uid", ""))
+    count = max(sum(map(_count, told)), sum(len(uids) - 1 for uids in placed.values()))
+    return count, max(map(_last_seen, told), default=0.0)
+
+
+def warnings(state: GroupState, most: int = 3) -> list[str]:
+    """The newest warnings, newest first."""
+    bad = sorted((event for event in state.events if event.get("type") == "Warning"), key=_last_seen, reverse=True)
+    return [f"{event['involvedObject'].get('name')}: {event['reason']}: {event['message']}" for event in bad[:most]]
+
+
+def _in_group(pod: Manifest) -> bool:
+    """A Job's pod may carry the revision too, but has no role."""
+    return names.ROLE_LABEL in pod["metadata"].get("labels", {})
+
+
+def _is_leader(pod: str, state: GroupState) -> bool:
+    lws, _, index = pod.rpartition("-")
+    return state.lws is not None and lws == state.lws["metadata"]["name"] and index.isdigit()
+
+
+def _events(lws: Manifest | None, ports: Ports, namespace: str) -> tuple[Manifest, ...]:
+    """The core API lists the events of both APIs."""
+    if lws is None:
+        return ()
+    name, uid = lws["metadata"]["name"], lws["metadata"]["uid"]
+    born = clock.seconds(lws["metadata"].get("creationTimestamp")) or 0.0
+    events = ports.cluster.list(kinds.EVENT, namespace)
+    return tuple(
+        event for event in events if _concerns(event.get("involvedObject", {}), name, uid, _last_seen(event), born)
+    )
+
+
+def _concerns(about: Mapping[str, Any], name: str, uid: str, seen: float, born: float) -> bool:
+    if about.get("kind") == "LeaderWorkerSet":
+        return about.get("uid") == uid
+    mine = about.get("name") == name or str(about.get("name", "")).startswith(f"{name}-")
+    return mine and seen >= born
+
+
+def _count(event: Manifest) -> int:
+    return max(event.get("count") or 1, (event.get("series") or {}).get("count") or 1)
+
+
+def _last_seen(event: Manifest) -> float:
+    series = (event.get("series") or {}).get("lastObservedTime")
+    moments: Sequence[str | None] = (series, event.get("lastTimestamp"), event.get("eventTime"))
+    created = event["metadata"].get("creationTimestamp")
+    return max((clock.seconds(moment) or 0.0 for moment in (*moments, created)), default=0.0)

@@ -1,0 +1,65 @@
+"""The few vLLM series that say whether live traffic is well."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from llm_rollout.errors import Transient
+from llm_rollout.ports import Endpoint, Ports
+from llm_rollout.spec import RolloutSpec
+
+_SERIES = re.compile(r"^(?P<name>vllm:\w+)\{(?P<labels>.*)\}\s+(?P<value>\S+)")
+_REASON = re.compile(r'finished_reason="(\w+)"')
+_OK = 200
+
+
+@dataclass(frozen=True)
+class Load:
+    """Sums over leaders since their start: requests by how they ended, and how many wait now."""
+
+    finished: int = 0
+    errors: int = 0
+    aborted: int = 0
+    waiting: int = 0
+
+    def since(self, before: Load) -> Load:
+        """What happened since an earlier reading; a counter that went back started again at zero."""
+        if self.finished < before.finished:
+            return self
+        return Load(
+            self.finished - before.finished, self.errors - before.errors, self.aborted - before.aborted, self.waiting
+        )
+
+    def as_json(self) -> dict[str, int]:
+        """For the record."""
+        return asdict(self)
+
+
+def read(spec: RolloutSpec, ports: Ports, leaders: Iterable[str]) -> Load:
+    """The sum over leaders.
+
+    Raises:
+        Transient: A leader did not answer: no number is known then, not even a part of the sum.
+    """
+    texts = []
+    for leader in leaders:
+        reply = ports.server.get(Endpoint(spec.namespace, "pods", leader, spec.server.port), "/metrics")
+        if reply.status != _OK:
+            raise Transient(f"/metrics of {leader} answered {reply.status}")
+        texts.append(str(reply.body))
+    return parse("\n".join(texts))
+
+
+def parse(text: str) -> Load:
+    """Sum the series in the text of one or more ``/metrics``. An error has its own finished_reason, as has an abort."""
+    ended: dict[str, float] = {}
+    waiting = 0.0
+    for match in filter(None, map(_SERIES.match, text.splitlines())):
+        if match["name"] == "vllm:num_requests_waiting":
+            waiting += float(match["value"])
+        reason = _REASON.search(match["labels"])
+        if match["name"] == "vllm:request_success_total" and reason:
+            ended[reason[1]] = ended.get(reason[1], 0.0) + float(match["value"])
+    return Load(int(sum(ended.values())), int(ended.get("error", 0)), int(ended.get("abort", 0)), int(waiting))

@@ -1,0 +1,35 @@
+"""The commit's files are on the model store, every byte verified."""
+
+from __future__ import annotations
+
+from llm_rollout import names
+from llm_rollout.manifests.stage_job import stage_job
+from llm_rollout.ports import Ports
+from llm_rollout.rollout import Rollout
+from llm_rollout.steps import jobs
+from llm_rollout.steps.jobs import Finished, JobSeen
+from llm_rollout.verdict import Done, Verdict
+
+
+def observe(rollout: Rollout, ports: Ports) -> JobSeen:
+    """Read the Job of the plan's commit."""
+    return jobs.observe(rollout, ports, names.stage_job_name(rollout.spec.name, rollout.planned.commit))
+
+
+def decide(rollout: Rollout, seen: JobSeen, now: float) -> Verdict:
+    """A Job that succeeded is the proof, whoever started it: the store publishes a commit only when it is whole."""
+    commit = rollout.planned.commit
+    outcome = jobs.settle(rollout, seen, (stage_job(rollout.spec, commit, rollout.attempt),), now)
+    if not isinstance(outcome, Finished):
+        return outcome
+    report = outcome.report
+    if not report:
+        return Done(f"commit {commit} was staged earlier", {"commit": commit, "job": outcome.job["metadata"]["name"]})
+    return Done(
+        f"commit {commit}: {report['files']} files, {report['bytes_total']} bytes on the store, "
+        f"{report['bytes_fetched']} fetched in {report['seconds']:.1f} s",
+        dict(report),
+    )
+
+
+act = jobs.act
