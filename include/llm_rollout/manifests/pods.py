@@ -89,4 +89,4 @@ def store_mount(spec: RolloutSpec, *, read_only: bool) -> dict[str, Any]:
 
 
 def _hostname_in(nodes: Sequence[str]) -> dict[str, Any]:
-    return {"matchExpressions": [{"key": HOSTNAME_LABEL, "operator": "In", "values": list(nodes)}]}
+    return {"matchExpressions": [{"key": HOSTNAME_LABEL, "operator": "In", "values": sorted(nodes)}]}
