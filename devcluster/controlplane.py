@@ -155,8 +155,9 @@ def _python(name: str, module: str, layout: Layout, *args: str, port: tuple[str,
 
 
 def python_path() -> str:
-    """Where children find the project's packages."""
-    return os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "include")))
+    """Where children find the project's packages, before whatever the caller uses."""
+    own = (str(REPOSITORY), str(REPOSITORY / "include"), *os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return os.pathsep.join(dict.fromkeys(path for path in own if path))
 
 
 def _call(program: Path, flags: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ def expose(layout: Layout, namespace: str, service: str, port: int | None, local
 
     Raises ValueError when there is no such Service or port, or ``local_port`` is taken; control.NotRunningError.
     """
+    control.ask(layout.control_socket, {"command": "status"})
     address, number = asyncio.run(_address(layout, namespace, service, port))
     for known in layout.read_state().get("exposed", []):
         same = (known["namespace"], known["service"], known["port"], known["host"])
