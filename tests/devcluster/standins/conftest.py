@@ -13,6 +13,7 @@ from devcluster.models import build
 
 ROOT = Path(__file__).parents[3]
 DEADLINE_SECONDS = 30
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'include'}"}
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +59,7 @@ class Group:
                 [*command, *flags],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'include'}"} | environment,
+                env=ENVIRONMENT | environment,
             )
         return self
 

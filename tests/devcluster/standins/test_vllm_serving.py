@@ -216,10 +216,11 @@ def test_log_tells_the_phases_in_order(split):
     log = split.log()
     assert "STAND-IN" in log.splitlines()[0]
     fragments = [
-        "Initializing a V1 LLM engine", "DP group leader: node_rank=0", "world_size=24 rank=0", "Starting to load model",
-        "Loading safetensors checkpoint shards", "Loading weights took", "Model loading took", "Available KV cache memory",
-        "GPU KV cache size", "init engine (profile, create kv cache, warmup model) took", "Supported tasks",
-        "Starting vLLM server on", "Available routes are", "Application startup complete",
+        "Initializing a V1 LLM engine", "DP group leader: node_rank=0", "world_size=24 rank=0",
+        "Starting to load model", "Loading safetensors checkpoint shards", "Loading weights took",
+        "Model loading took", "Available KV cache memory", "GPU KV cache size",
+        "init engine (profile, create kv cache, warmup model) took", "Supported tasks", "Starting vLLM server on",
+        "Available routes are", "Application startup complete",
     ]  # fmt: skip
     places = [log.index(fragment) for fragment in fragments]
     assert places == sorted(places)
