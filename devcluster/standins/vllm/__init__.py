@@ -6,6 +6,9 @@ a dead worker kills the leader, a dead leader ends its workers. Serving covers /
 /v1/models, /v1/completions, /v1/chat/completions, /tokenize and /detokenize. Of the executors there is ``mp``;
 ``ray`` ends as in stock images, which lack Ray. Real flags without meaning here are accepted and ignored.
 
+On SIGTERM a leader lets requests finish for up to ``--shutdown-timeout`` seconds. A headless worker leaves at once, as
+vLLM's do, and its leader then dies with what it still has: a group is drained before its pods are deleted, not by it.
+
 Faults are switched on by environment variables; all are off by default:
 
 =============================  ======================================================================================

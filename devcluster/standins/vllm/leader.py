@@ -39,14 +39,18 @@ def start_engine(options: ServeOptions, model: ModelConfig, faults: Faults) -> S
     logs.info("core.py:259", f"init engine (profile, create kv cache, warmup model) took {took:.2f} seconds")
     logs.become("APIServer")
     logs.info("api_server.py:1330", "Supported tasks: ['generate']")
+    faults.start_crash_clock()
+    return _service(options, model, faults, Pipeline(share, group))
+
+
+def _service(options: ServeOptions, model: ModelConfig, faults: Faults, pipeline: Pipeline) -> Service:
     engine = Engine(
-        Pipeline(share, group),
+        pipeline,
         faults,
         max_num_seqs=options.max_num_seqs,
         vocabulary=model.architecture.vocab_size,
         memory_utilization=options.gpu_memory_utilization,
     )
-    faults.start_crash_clock()
     text = _text_model(options)
     metrics = Metrics(options.served_names[0])
     return Service(

@@ -131,6 +131,17 @@ def test_sigterm_cuts_streams_when_no_shutdown_timeout_is_given(group, models):
     assert lines[-1].startswith("broken: ")
 
 
+def test_a_worker_leaves_at_once_on_sigterm_and_spoils_the_leaders_drain(group, models):
+    server = group(2).start_all(models / "v1", "--shutdown-timeout", "20", **SLOW).ready()
+    thread, lines = stream_in_background(server, 300)
+    server.terminate(0)
+    server.terminate(1)
+    assert server.exit_code(1) == 0
+    assert server.exit_code(0) == 1
+    thread.join()
+    assert not any('"finish_reason":"length"' in line for line in lines)
+
+
 def test_sigterm_ends_a_rank_that_still_waits_for_its_group(group, models):
     server = group(2).start(0, models / "v1").start(1, models / "v1", "--master-port", str(free_port()))
     until(lambda: "Connection refused" in server.log(1), "the worker to call")
