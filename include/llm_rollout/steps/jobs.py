@@ -82,7 +82,7 @@ def settle(rollout: Rollout, seen: JobSeen, wanted: tuple[Manifest, ...], now: f
         return replace(job, "asks for something else")
     if pod_state.holds(job, "Complete"):
         this_try = _attempt(job) == rollout.attempt
-        return Finished(seen.output.report, job, this_try, this_try or _run(job) == rollout.run_id)
+        return Finished(seen.output.report, job, this_try, this_try or run_of(job) == rollout.run_id)
     if pod_state.holds(job, "Failed"):
         return _failed(rollout, seen, job)
     return _running(seen, job, now)
@@ -102,6 +102,11 @@ def act(plan: object, ports: Ports) -> None:
         for manifest in plan.manifests[:-1]:
             ports.cluster.apply(manifest)
         ports.cluster.create(plan.manifests[-1])
+
+
+def run_of(job: Manifest) -> str:
+    """The run that started a Job."""
+    return _attempt(job).rpartition("/")[0]
 
 
 def _failed(rollout: Rollout, seen: JobSeen, job: Manifest) -> Act | Fail:
@@ -159,7 +164,3 @@ def _annotation(manifest: Manifest, key: str) -> str:
 
 def _attempt(job: Manifest) -> str:
     return _annotation(job, names.ATTEMPT_ANNOTATION)
-
-
-def _run(job: Manifest) -> str:
-    return _attempt(job).rpartition("/")[0]

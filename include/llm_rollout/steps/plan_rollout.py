@@ -165,9 +165,10 @@ def _plan(rollout: Rollout, seen: Seen) -> RolloutPlan:
 def _stable(rollout: Rollout, seen: Seen, revision_id: str) -> str | None:
     """The revision that served when this run was first planned: after its own switch the Service says the candidate."""
     entry = seen.record.run(rollout.run_id)
-    earlier = entry.plan if entry else None
-    same_target = earlier is not None and earlier.revision_id == revision_id
-    selected = earlier.stable_revision_id if earlier and same_target else seen.traffic.selected
+    earlier = entry.plan if entry and entry.plan and entry.plan.revision_id == revision_id else None
+    if earlier is not None and seen.traffic.selected == revision_id:
+        return earlier.stable_revision_id
+    selected = earlier.stable_revision_id if earlier else seen.traffic.selected
     running = {group["metadata"].get("labels", {}).get(names.REVISION_LABEL) for group in seen.ground.groups}
     return selected if selected in running else None
 

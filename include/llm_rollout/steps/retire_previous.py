@@ -8,6 +8,7 @@ from llm_rollout import kinds, names
 from llm_rollout.manifests.autoscaler import autoscaler
 from llm_rollout.ports import Kind, Manifest, Ports
 from llm_rollout.rollout import Rollout
+from llm_rollout.steps import jobs as jobs_of
 from llm_rollout.steps import pod_state, traffic
 from llm_rollout.steps.traffic import Traffic
 from llm_rollout.verdict import Act, Done, Fail, Verdict, Wait
@@ -23,7 +24,8 @@ class Seen:
     pods: tuple[Manifest, ...]
     """Their pods."""
     left_over: tuple[tuple[Kind, Manifest], ...]
-    """Jobs that no longer prove anything, and the headless Services of fabric Jobs."""
+    """Jobs of earlier runs and the headless Services of their fabric Jobs. This run's are its proof, and stay until the
+    next; as does the Job of the weights that serve. A run with nothing to do replaces no proof."""
     scaler: Manifest | None
 
 
@@ -50,14 +52,17 @@ def observe(rollout: Rollout, ports: Ports) -> Seen:
         found = ports.cluster.list(kind, spec.namespace, mine)
         return tuple(one for one in found if further in _labels(one) and _revision(one) != plan.revision_id)
 
-    kept = names.stage_job_name(spec.name, plan.commit)
-    jobs = [(kinds.JOB, job) for job in others(kinds.JOB) if pod_state.name(job) != kept]
-    services = [(kinds.SERVICE, one) for one in others(kinds.SERVICE, names.STEP_LABEL)]
+    jobs = others(kinds.JOB)
+    kept = {pod_state.name(job) for job in jobs if jobs_of.run_of(job) == rollout.run_id}
+    kept.add(names.stage_job_name(spec.name, plan.commit))
+    left = [(kinds.JOB, job) for job in jobs] + [
+        (kinds.SERVICE, one) for one in others(kinds.SERVICE, names.STEP_LABEL)
+    ]
     return Seen(
         traffic.observe(spec, ports),
         others(kinds.LEADER_WORKER_SET),
         others(kinds.POD, names.ROLE_LABEL),
-        tuple(jobs + services),
+        tuple((kind, one) for kind, one in left if pod_state.name(one) not in kept and not plan.already_live),
         ports.cluster.get(kinds.HORIZONTAL_POD_AUTOSCALER, spec.namespace, spec.name),
     )
 
