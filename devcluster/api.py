@@ -77,9 +77,9 @@ class Api:
         headers = {"Content-Type": "application/strategic-merge-patch+json"}
         return _checked(await self._http.patch(path, content=json.dumps(body).encode(), headers=headers)).json()
 
-    async def delete(self, path: str) -> None:
-        """Delete the object; already gone is fine."""
-        reply = await self._http.delete(path)
+    async def delete(self, path: str, options: Manifest | None = None) -> None:
+        """Delete the object, under ``options`` if given; already gone is fine."""
+        reply = await self._http.request("DELETE", path, json=options)
         if reply.status_code != httpx.codes.NOT_FOUND:
             _checked(reply)
 
