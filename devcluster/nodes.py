@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import platform
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ async def create(api: Api, names: Sequence[str], gpus: int) -> None:
 
 
 async def _create_one(api: Api, name: str, gpus: int) -> None:
-    labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+    labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": _architecture()}
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
     await api.create("/api/v1/nodes", node)
     await api.patch(f"/api/v1/nodes/{name}/status", {"status": status(name, gpus)})
@@ -114,13 +115,18 @@ def _node_info() -> dict[str, str]:
     empty = dict.fromkeys(("machineID", "systemUUID", "bootID", "kubeProxyVersion"), "")
     return {
         **empty,
-        "architecture": "amd64",
+        "architecture": _architecture(),
         "operatingSystem": "linux",
         "kernelVersion": "devcluster",
         "osImage": "devcluster",
         "containerRuntimeVersion": "devcluster://1",
         "kubeletVersion": "v1.36.3-devcluster",
     }
+
+
+def _architecture() -> str:
+    """As Go names it, and with it Kubernetes."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 def _lease(name: str) -> dict[str, Any]:
