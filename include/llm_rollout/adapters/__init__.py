@@ -7,6 +7,7 @@ from typing import Any
 from llm_rollout.adapters.hub import HuggingFaceHub
 from llm_rollout.adapters.kube import KubeAccess, KubeCluster, KubePodLogs
 from llm_rollout.adapters.model_server import ProxiedModelServer
+from llm_rollout.errors import Permanent
 from llm_rollout.ports import Evidence, Ports
 
 
@@ -22,13 +23,25 @@ def ports_from(api_client: Any, evidence: Evidence) -> Ports:
     )
 
 
+def cluster_of(kubeconfig: str | None = None) -> KubeCluster:
+    """Only the cluster, for a kubeconfig file (None: ``KUBECONFIG`` or the default file)."""
+    return KubeCluster(_api_client(kubeconfig, in_cluster=False))
+
+
 def connect(kubeconfig: str | None = None, *, in_cluster: bool = False, evidence: Evidence) -> Ports:
     """All ports for a kubeconfig file (None: ``KUBECONFIG`` or the default file), or from inside a pod."""
+    return ports_from(_api_client(kubeconfig, in_cluster=in_cluster), evidence)
+
+
+def _api_client(kubeconfig: str | None, *, in_cluster: bool) -> Any:
     from kubernetes import client, config  # noqa: PLC0415 - a second of imports that commands without a cluster save
 
     configuration = client.Configuration()
-    if in_cluster:
-        config.load_incluster_config(client_configuration=configuration)
-    else:
-        config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
-    return ports_from(client.ApiClient(configuration), evidence)
+    try:
+        if in_cluster:
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+    except config.ConfigException as error:
+        raise Permanent(f"no usable kubeconfig: {error}: set KUBECONFIG to a file that exists") from error
+    return client.ApiClient(configuration)
