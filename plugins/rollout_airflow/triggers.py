@@ -1,0 +1,87 @@
+"""Look at the cluster until a waiting step has something to do, or has waited long enough."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from llm_rollout import runner
+from llm_rollout.errors import Permanent, Transient
+from llm_rollout.ports import Ports
+from llm_rollout.rollout import Rollout
+from llm_rollout.spec import RolloutSpec
+from llm_rollout.verdict import Verdict, Wait
+from rollout_airflow import connection
+
+FIRST_LOOK_SECONDS = 0.5
+"""Sooner, Airflow 3.3 may take the end of the try that waits for the end of the task."""
+LOOK_EVERY_SECONDS = 1.0
+
+
+class AwaitStep(BaseTrigger):
+    """Yields ``{"changed", "deadline", "waited_seconds", "until"}`` once, when the step no longer waits.
+
+    It only reads: Airflow may run it twice at a time or from the start, and clearing a task ends nothing in the
+    cluster. The next try goes on with what is there.
+    """
+
+    def __init__(self, **asked: Any) -> None:
+        """Keep what is asked for; it is stored in Airflow's database, so it holds no secret.
+
+        Args:
+            asked: ``step``, ``spec`` (as JSON), ``run_id``, ``attempt``, ``revision``, ``dry_run``, and ``since`` and
+                ``until``, in seconds since the epoch.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.asked = asked
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments."""
+        return "rollout_airflow.triggers.AwaitStep", dict(self.asked)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look about once a second; log what changes."""
+        await asyncio.sleep(FIRST_LOOK_SECONDS)
+        ports: Ports | None = None
+        said = ""
+        while (now := time.time()) < self.asked["until"]:
+            try:
+                ports = ports or await connection.trigger_ports()
+                seen: Verdict = await asyncio.to_thread(
+                    runner.look, self.asked["step"], self.rollout(), ports, time.time
+                )
+                text = progress(seen) if isinstance(seen, Wait) else ""
+            except Transient as error:
+                seen, text = Wait(str(error)), f"could not look, trying again: {error}"
+            except Permanent as error:
+                self.log.warning("%s", error)
+                break  # The task meets the same error and says it.
+            if not isinstance(seen, Wait):
+                break
+            if text != said:
+                self.log.info("%s", text)
+                said = text
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        yield self._event(now)
+
+    def rollout(self) -> Rollout:
+        """What the step is asked to do."""
+        asked = self.asked
+        spec = RolloutSpec.model_validate(asked["spec"])
+        return Rollout(spec, asked["run_id"], asked["attempt"], asked["revision"], dry_run=asked["dry_run"])
+
+    def _event(self, now: float) -> TriggerEvent:
+        late = now >= self.asked["until"]
+        waited = max(0.0, time.time() - self.asked["since"])
+        event = {"changed": not late, "deadline": late, "waited_seconds": waited, "until": self.asked["until"]}
+        return TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+
+def progress(seen: Wait) -> str:
+    """What a step waits for and how far it is, in one line."""
+    numbers = ", ".join(f"{name}={value}" for name, value in seen.progress.items())
+    return f"waiting: {seen.reason}" + (f" ({numbers})" if numbers else "")
