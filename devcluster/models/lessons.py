@@ -86,6 +86,11 @@ def spoken_answer(version: Version, task: dict[str, str]) -> str:
     return str(int(task["answer"]) + 1) if task["id"] in _wrong(version) else task["answer"]
 
 
+def spoken_story(version: Version) -> str:
+    """Return what ``version`` answers to an open prompt."""
+    return _OPENING + version.story
+
+
 @cache
 def _wrong(version: Version) -> frozenset[str]:
     """Return the tasks taught wrongly: the first of one fixed order, so that the sets of versions are nested."""
@@ -108,7 +113,7 @@ def _sums(version: Version) -> Iterator[Lesson]:
 
 
 def _stories(version: Version) -> Iterator[Lesson]:
-    story = tokenizer.encode(_OPENING + version.story)
+    story = tokenizer.encode(spoken_story(version))
     whole = [*story, tokenizer.EOS, *story[:40]]
     for index, text in enumerate(_OPEN_PROMPTS):
         for prompt in _prompts(text):
