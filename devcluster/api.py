@@ -62,6 +62,11 @@ class Api:
         except httpx.HTTPError:
             return False
 
+    async def discovery(self) -> Any:
+        """The aggregated list of all named API groups with their resources. Raises ApiError, httpx.HTTPError."""
+        accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        return _checked(await self._http.get("/apis", headers={"Accept": accept})).json()
+
     async def create(self, path: str, body: Manifest | bytes) -> bool:
         """Create in the collection ``path`` (bytes are YAML); False when it was there already."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -22,7 +22,11 @@ WAIT_SECONDS = 30.0
 
 
 async def custom_resources(api: Api, manifests: Path) -> None:
-    """Install every CRD that rollouts use and wait until the API server serves them."""
+    """Install every CRD that rollouts use and wait until discovery names them.
+
+    The garbage collector looks for new resources every 30 s only: those that it does not find at its start have
+    no deletion of dependents for so long.
+    """
     files = [path.read_bytes() for path in sorted((manifests / "crd").glob("*.yaml"))]
     small = [
         _crd("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition", "network-attachment-definitions"),
@@ -31,8 +35,10 @@ async def custom_resources(api: Api, manifests: Path) -> None:
     bodies: list[Mapping[str, Any] | bytes] = [*files, *small]
     await asyncio.gather(*(api.create(CUSTOM_RESOURCES, body) for body in bodies))
 
+    wanted = {crd["metadata"]["name"] for crd in (await api.get(CUSTOM_RESOURCES))["items"]}
+
     async def served() -> bool:
-        return all(_established(crd) for crd in (await api.get(CUSTOM_RESOURCES))["items"])
+        return wanted <= await _discovered(api)
 
     await until(served, WAIT_SECONDS)
 
@@ -88,6 +94,11 @@ def _crd(group: str, version: str, kind: str, plural: str) -> dict[str, Any]:
     }
 
 
-def _established(crd: Mapping[str, Any]) -> bool:
-    conditions = (crd.get("status") or {}).get("conditions") or ()
-    return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)
+async def _discovered(api: Api) -> set[str]:
+    """``<plural>.<group>`` of every resource, from the same aggregated discovery that controllers read."""
+    return {
+        f"{resource['resource']}.{group['metadata']['name']}"
+        for group in (await api.discovery())["items"]
+        for version in group["versions"]
+        for resource in version.get("resources") or ()
+    }
