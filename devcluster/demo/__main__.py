@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from devcluster.airflow import AirflowError
 from devcluster.build import BuildError
 from devcluster.demo.clients import StreamClients
 from devcluster.demo.driving import Driver
@@ -33,7 +34,7 @@ def main() -> int:
     home: Path = options.home or cache() / ("demo" if options.command == "run" else "up")
     try:
         return {"run": _run, "up": _up, "down": _down}[options.command](Stack(home.expanduser().resolve()))
-    except (StartError, UnsuitableError, BuildError, TimeoutError) as error:
+    except (AirflowError, StartError, UnsuitableError, BuildError, TimeoutError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -23,6 +23,7 @@ NO_VALUE = _NoValue()
 _LONGEST_VALUE = 80
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{6,}")
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")
+_BEARER = re.compile(r"\b([Bb]earer|[Bb]asic) [\w.~+/-]{8,}=*")
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def holds_secret(text: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """``text`` without its hub tokens and passwords."""
-    return _CREDENTIALS.sub("***@", _TOKEN.sub("hf_***", text))
+    """``text`` without its hub tokens, passwords and credentials of HTTP headers."""
+    return _BEARER.sub(r"\1 ***", _CREDENTIALS.sub("***@", _TOKEN.sub("hf_***", text)))
 
 
 def field_path(parts: Sequence[str | int]) -> str:
