@@ -115,8 +115,9 @@ def _failed(rollout: Rollout, seen: JobSeen, job: Manifest) -> Act | Fail:
     error = seen.output.error
     condition = pod_state.condition(job, "Failed")
     told = f"{condition.get('reason', '')}: {condition.get('message', '')}"
+    last_words = error.get("message") or "; ".join([*seen.output.other[-1:], told])
     return Fail(
-        f"Job {_name(job)} failed: {error.get('message') or told}",
+        f"Job {_name(job)} failed: {last_words}",
         error.get("remedy") or "read the last lines in the evidence; then clear this task",
         {
             "job": _name(job),
