@@ -104,6 +104,18 @@ class AirflowProcesses:
             process.wait(STOP_SECONDS)
         self._forget(component)
 
+    def kill_task(self, inner_pid: int) -> bool:
+        """SIGKILL to a running task's process, by the number that it has in the scheduler's namespace.
+
+        Returns whether it was there.
+        """
+        scheduler = self._alive("scheduler") or self._alive("standalone")
+        for process in scheduler.children(recursive=True) if scheduler else ():
+            if _inner_pid(process.pid) == inner_pid:
+                process.kill()
+                return True
+        return False
+
     def stop(self) -> None:
         """Ask everything to end, and kill what has not after a few seconds; nothing is left afterwards."""
         running = {name: process for name in list(self._state["processes"]) if (process := self._alive(name))}
@@ -253,6 +265,14 @@ def _namespace() -> tuple[str, ...]:
     """The command that runs its arguments as process 1: when it or its holder dies, everything in it does."""
     as_root = () if os.geteuid() == 0 else AS_ROOT_INSIDE
     return ("unshare", *as_root, "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def _inner_pid(pid: int) -> int | None:
+    """The number of a process in the innermost namespace that it is in; see proc(5), NSpid."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("NSpid:")).split()[-1])
+    return None
 
 
 def _free_ports() -> dict[str, int]:

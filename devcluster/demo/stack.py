@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,21 @@ class Stack:
         self.layout = Layout(home / "devcluster")
         self._specs = home / "specs"
 
-    def start(self, *, tied: bool, standalone: bool = True) -> AirflowProcesses:
+    def start(
+        self, *, tied: bool, standalone: bool = True, changes: Mapping[str, Any] | None = None
+    ) -> AirflowProcesses:
         """Start an empty cluster and a new Airflow, saying what comes up; return when both can be used.
 
         Args:
             tied: They end with this process, however it ends.
             standalone: One ``airflow standalone``, else its four components apart.
+            changes: To the top level of the model's spec.
         """
         shutil.rmtree(self.home / "airflow", ignore_errors=True)
         self._specs.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / "include/rollouts" / f"{MODEL}.yaml", self._specs)
+        if changes:
+            self._rewrite(lambda spec: spec | dict(changes))
         _say("Starting the devcluster")
         lifecycle.up(self.layout, NODES, GPUS, say=lambda text: _say(f"  {text}"), tied=tied)
         airflow = self.airflow()
@@ -73,15 +79,16 @@ class Stack:
 
     def change_spec(self, server: dict[str, Any]) -> None:
         """Edit the model's spec file as a platform engineer would."""
-        path = self._specs / f"{MODEL}.yaml"
-        spec = yaml.safe_load(path.read_text())
-        spec["server"] |= server
-        path.write_text(yaml.safe_dump(spec, sort_keys=False))
+        self._rewrite(lambda spec: spec | {"server": spec["server"] | server})
 
     def slow_link(self, nodes: tuple[str, str], gbps: int) -> None:
         """Have the simulated fabric carry less between two nodes."""
         fabric = lifecycle.DEFAULT_FABRIC | {"links": [{"nodes": list(nodes), "hca": None, "gbps": gbps}]}
         write_json(self.layout.fabric_file, fabric)
+
+    def _rewrite(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        path = self._specs / f"{MODEL}.yaml"
+        path.write_text(yaml.safe_dump(change(yaml.safe_load(path.read_text())), sort_keys=False))
 
 
 def _say(text: str) -> None:
