@@ -205,6 +205,8 @@ class AirflowProcesses:
                 "SCHEDULER_IDLE_SLEEP_TIME": 0.1, "SCHEDULER_HEARTBEAT_SEC": 1, "JOB_HEARTBEAT_SEC": 1,
                 "TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30, "TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
             },
+            # A worker may miss that its task has ended, and then looks again only when it is due to send a heartbeat.
+            "WORKERS": {"MIN_HEARTBEAT_INTERVAL": 1},
             "TRIGGERER": {"JOB_HEARTBEAT_SEC": 1, "TRIGGERER_HEALTH_CHECK_THRESHOLD": 10},
             "DAG_PROCESSOR": {"MIN_FILE_PROCESS_INTERVAL": 5, "REFRESH_INTERVAL": 10},
         }  # fmt: skip
