@@ -203,7 +203,9 @@ class AirflowProcesses:
             },
             "SCHEDULER": {
                 "SCHEDULER_IDLE_SLEEP_TIME": 0.1, "SCHEDULER_HEARTBEAT_SEC": 1, "JOB_HEARTBEAT_SEC": 1,
-                "TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30, "TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
+                # A new scheduler takes over what a dead one left within half a minute, not within five.
+                "SCHEDULER_HEALTH_CHECK_THRESHOLD": 15, "ORPHANED_TASKS_CHECK_INTERVAL": 10,
+                "TASK_INSTANCE_HEARTBEAT_TIMEOUT": 20, "TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
             },
             # A worker may miss that its task has ended, and then looks again only when it is due to send a heartbeat.
             "WORKERS": {"MIN_HEARTBEAT_INTERVAL": 1},

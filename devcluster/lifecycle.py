@@ -35,6 +35,10 @@ class StartError(Exception):
     """The devcluster did not come up; the text says which part and what it said last."""
 
 
+_started: dict[int, subprocess.Popen[bytes]] = {}
+"""What this process started and has not seen end, by number."""
+
+
 def up(layout: Layout, nodes: int, gpus: int, *, say: Say, tied: bool = False) -> None:
     """Start an empty devcluster and return when pods can run; nothing happens when it runs already.
 
@@ -70,6 +74,8 @@ def down(layout: Layout) -> bool:
     if not _wait_gone(pid, layout, END_SECONDS):
         os.kill(pid, signal.SIGKILL)
         _wait_gone(pid, layout, END_SECONDS)
+    if child := _started.pop(pid, None):
+        child.wait()
     _forget(layout)
     return True
 
@@ -138,6 +144,7 @@ def _launch(layout: Layout, built: str, state: dict[str, Any], *, tied: bool) ->
             preexec_fn=die_with_parent if tied else None,  # noqa: PLW1509 - this program has no threads here
         )
     write_json(layout.state_file, state | {"pid": process.pid})
+    _started[process.pid] = process
     return process
 
 

@@ -32,6 +32,7 @@ class Stack:
         self.home = home
         self.layout = Layout(home / "devcluster")
         self._specs = home / "specs"
+        self._airflow: AirflowProcesses | None = None
 
     def start(
         self, *, tied: bool, standalone: bool = True, changes: Mapping[str, Any] | None = None
@@ -59,9 +60,13 @@ class Stack:
 
     def airflow(self) -> AirflowProcesses:
         """The Airflow of this folder, running or not."""
+        if self._airflow is not None:
+            return self._airflow
         hub = f"http://127.0.0.1:{self.layout.read_state().get('hub_port', 0)}"
         evidence = self.home / "evidence"
-        return AirflowProcesses(self.home / "airflow", self.layout.kubeconfig, self._specs, hub, evidence)
+        home = self.home / "airflow"
+        self._airflow = AirflowProcesses(home, self.layout.kubeconfig, self._specs, hub, evidence)
+        return self._airflow
 
     def stop(self) -> None:
         """End everything; fine when nothing runs."""

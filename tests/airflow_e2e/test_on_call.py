@@ -63,7 +63,7 @@ def end_well(client: Client) -> None:
 def test_a_rollout_ends_right_although_everything_it_runs_on_is_killed_once(
     stack: Stack, airflow: AirflowProcesses, client: Client, cluster: Cluster
 ):
-    slow = {"id": "slow", "kind": "slow_start", "pods": f"{MODEL}-*", "container": "leader",
+    slow = {"id": "slow", "kind": "slow_start", "pods": f"{MODEL}-????????-0", "container": "*",
             "seconds": SLOW_START_SECONDS, "times": 1, "exit_code": 1}  # fmt: skip
     write_json(stack.layout.faults_file, [slow])
     client.trigger(DAG, {"revision": "v1"}, run_id=RUN)
@@ -73,6 +73,7 @@ def test_a_rollout_ends_right_although_everything_it_runs_on_is_killed_once(
     wait(lambda: state_of(client, "validate_rdma") in ("running", "deferred", "success"), 60, "validate_rdma runs")
     airflow.kill("api-server")
     airflow.restart("api-server")
+    airflow.wait_healthy()
     client.wait_task(DAG, RUN, "await_cold_start", ("deferred",), 180)
     airflow.kill("triggerer")
     airflow.restart("triggerer")
