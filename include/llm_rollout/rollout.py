@@ -31,6 +31,8 @@ class RolloutPlan(BaseModel):
     stable_lws: str | None
     """The LeaderWorkerSet that the Service selected when the plan was made; None on a first deployment."""
     stable_revision_id: str | None
+    stable_port: int | None = None
+    """Where stable's leaders listen; None on a first deployment and in older records: then ``spec.server.port``."""
     fencing_token: int
 
     @property

@@ -1,5 +1,7 @@
 import pytest
 
+from llm_rollout.fabric import inventory
+from llm_rollout.fabric.conclusion import conclude
 from llm_rollout.job_output import JobOutput
 from llm_rollout.manifests.fabric_job import fabric_job
 from llm_rollout.manifests.findings import Finding
@@ -12,7 +14,14 @@ from llm_rollout.verdict import Act, Done, Fail
 NOW = 1_790_000_000.0
 
 
-def report(verdict, transport="rdma", sentence="3 pairs at 395 Gb/s"):
+ALSO_SIMULATED = {"accept_transports": ["rdma", "simulated"]}
+OPENINGS = {"rdma": "", "simulated": "SIMULATED FABRIC: ", "tcp": "TCP, NOT RDMA: "}
+NOT_RDMA = "measured over tcp, accepted is rdma: TCP, NOT RDMA: "
+
+
+def report(verdict, transport="rdma", said="3 pairs at 395 Gb/s"):
+    """As the probe writes it: the sentence names transport and verdict by itself."""
+    sentence = f"{OPENINGS[transport]}{verdict}: {said}"
     return {"verdict": verdict, "transport": transport, "sentence": sentence, "rows": [], "bad": []}
 
 
@@ -24,32 +33,78 @@ def measured(rollout, found, attempt="run/1", findings=()):
 
 
 @pytest.mark.parametrize(
-    ("found", "fabric", "expected", "words"),
+    ("found", "fabric", "expected"),
     [
-        pytest.param(report("PASS"), {}, Done, "395 Gb/s", id="pass"),
-        pytest.param(report("DEGRADED"), {}, Fail, "accept_degraded", id="degraded"),
-        pytest.param(report("DEGRADED"), {"accept_degraded": True}, Done, "", id="degraded and accepted"),
+        pytest.param(report("PASS"), {}, "PASS: 3 pairs at 395 Gb/s", id="pass"),
+        pytest.param(report("DEGRADED"), {"accept_degraded": True}, "DEGRADED: 3 pairs at 395 Gb/s", id="degraded"),
         pytest.param(
-            report("FAIL", sentence="node-4 <-> node-5: 120 of 400 Gb/s"), {}, Fail, "node-4 <-> node-5", id="fail"
+            report("PASS", "simulated"), ALSO_SIMULATED, "SIMULATED FABRIC: PASS: 3 pairs at 395 Gb/s", id="simulated"
         ),
-        pytest.param(report("INCONCLUSIVE"), {}, Fail, "could be measured", id="inconclusive is no pass"),
-        pytest.param(report("PASS", "tcp"), {}, Fail, "measured over tcp, accepted is rdma", id="pass over tcp"),
-        pytest.param(
-            report("PASS", "simulated"), {"accept_transports": ["rdma", "simulated"]}, Done, "", id="simulated by name"
-        ),
-        pytest.param(
-            report("FAIL", "simulated"), {"accept_transports": ["simulated"]}, Fail, "FAIL", id="a bad simulated one"
-        ),
-        pytest.param({}, {}, Fail, "without a report", id="no report"),
     ],
 )
-def test_the_report_decides(make_rollout, found, fabric, expected, words):
+def test_what_is_fit_is_told_in_the_words_of_the_probe(make_rollout, found, fabric, expected):
+    rollout = make_rollout({"fabric": fabric})
+
+    assert validate_rdma.decide(rollout, measured(rollout, found), NOW) == Done(expected, found)
+
+
+@pytest.mark.parametrize(
+    ("found", "fabric", "cause", "remedy"),
+    [
+        pytest.param(report("DEGRADED"), {}, "DEGRADED: 3 pairs", "fabric.accept_degraded: true", id="degraded"),
+        pytest.param(
+            report("FAIL", said="link node-4 <-> node-5"), {}, "FAIL: link node-4", "it measures again", id="fail"
+        ),
+        pytest.param(report("INCONCLUSIVE"), {}, "INCONCLUSIVE: 3 pairs", "nothing is known to be bad", id="unknown"),
+        pytest.param(
+            report("FAIL", "simulated"),
+            ALSO_SIMULATED,
+            "SIMULATED FABRIC: FAIL: 3 pairs",
+            "it measures again",
+            id="a bad simulated one",
+        ),
+        pytest.param(
+            report("INCONCLUSIVE", "simulated"),
+            ALSO_SIMULATED,
+            "SIMULATED FABRIC: INCONCLUSIVE: 3 pairs",
+            "nothing is known to be bad",
+            id="an unknown simulated one",
+        ),
+        pytest.param({}, {}, "the Job ended without a report", "it measures again", id="no report"),
+    ],
+)
+def test_what_is_not_fit_fails_with_its_verdict_said_once(make_rollout, found, fabric, cause, remedy):
     rollout = make_rollout({"fabric": fabric})
 
     verdict = validate_rdma.decide(rollout, measured(rollout, found), NOW)
 
-    assert isinstance(verdict, expected)
-    assert words in str(verdict)
+    assert isinstance(verdict, Fail)
+    assert verdict.cause.startswith(cause)
+    assert remedy in verdict.remedy
+
+
+@pytest.mark.parametrize("verdict", ["PASS", "DEGRADED", "FAIL", "INCONCLUSIVE"])
+def test_another_transport_is_the_cause_whatever_was_measured_over_it(make_rollout, verdict):
+    rollout = make_rollout({"fabric": {"accept_degraded": True}})
+
+    told = validate_rdma.decide(rollout, measured(rollout, report(verdict, "tcp")), NOW)
+
+    assert isinstance(told, Fail)
+    assert told.cause == f"{NOT_RDMA}{verdict}: 3 pairs at 395 Gb/s"
+    assert "fabric.accept_transports" in told.remedy
+
+
+@pytest.mark.parametrize("missing", [[], ["node-2 never joined within 5 s"]], ids=["fail", "fail and one missing"])
+def test_the_cause_is_the_sentence_of_the_probe(make_rollout, missing):
+    rollout = make_rollout({"fabric": ALSO_SIMULATED})
+    down = inventory.Finding("node", "node-3", "mlx5_0: port is DOWN", "bad")
+
+    verdict = validate_rdma.decide(
+        rollout, measured(rollout, conclude([], [down], "simulated", missing).as_report()), NOW
+    )
+
+    assert verdict.cause.startswith("SIMULATED FABRIC: FAIL: node node-3 mlx5_0: port is DOWN")
+    assert verdict.cause.count("FAIL") == 1
 
 
 @pytest.mark.parametrize(
@@ -105,9 +160,7 @@ def test_our_own_manifests_have_no_findings(world, run_of, drive_before):
 
 
 def test_the_first_index_speaks_for_all(world, run_of, drive_before):
-    world.controllers.job_ends["validate_rdma"] = Ending(
-        {"event": "report", **report("FAIL", sentence="index 0 says so")}
-    )
+    world.controllers.job_ends["validate_rdma"] = Ending({"event": "report", **report("FAIL", said="index 0 says so")})
 
     verdict = world.drive("validate_rdma", drive_before("validate_rdma", run_of()))
 

@@ -34,7 +34,8 @@ def connect(kubeconfig: str | None = None, *, in_cluster: bool = False, evidence
 
 
 def _api_client(kubeconfig: str | None, *, in_cluster: bool) -> Any:
-    from kubernetes import client, config  # noqa: PLC0415 - a second of imports that commands without a cluster save
+    import yaml  # noqa: PLC0415 - a second of imports, with the next line, that commands without a cluster save
+    from kubernetes import client, config  # noqa: PLC0415
 
     configuration = client.Configuration()
     try:
@@ -44,4 +45,6 @@ def _api_client(kubeconfig: str | None, *, in_cluster: bool) -> Any:
             config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
     except config.ConfigException as error:
         raise Permanent(f"no usable kubeconfig: {error}: set KUBECONFIG to a file that exists") from error
+    except (yaml.YAMLError, TypeError, ValueError):  # their texts quote the file, and it holds a token
+        raise Permanent("no usable kubeconfig: the file is no YAML of kind Config: set KUBECONFIG to one") from None
     return client.ApiClient(configuration)

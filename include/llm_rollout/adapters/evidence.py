@@ -19,6 +19,11 @@ class DirectoryEvidence:
         target = (self._root / path).resolve()
         if not target.is_relative_to(self._root.resolve()):
             raise Permanent(f"evidence path {path!r} leaves {self._root}: use a relative path without ..")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise Permanent(
+                f"evidence cannot be written to {target}: {error.strerror}: give it another folder, or room in this one"
+            ) from error
         return str(target)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 from llm_rollout.errors import Permanent, Transient
 from llm_rollout.ports import HubCommit, HubFile
 
 TIMEOUT_SECONDS = 30
+_WAIT_AND_ASK_AGAIN = (408, 429)
+_SERVER_ERRORS = 500
 
 
 class HuggingFaceHub:
@@ -21,32 +24,49 @@ class HuggingFaceHub:
     def resolve(self, repo: str, revision: str, endpoint: str) -> HubCommit:
         """See ``ports.Hub``. Asks the server every time: a cached answer would hide a new commit."""
         from huggingface_hub import HfApi  # noqa: PLC0415 - a second of imports that most commands save
-        from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
 
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or endpoint, token=os.environ.get("HF_TOKEN") or False)
         try:
-            info = api.model_info(repo, revision=revision, timeout=TIMEOUT_SECONDS)
-            tree = api.list_repo_tree(repo, revision=info.sha, recursive=True)
-            return HubCommit(str(info.sha), tuple(_file(entry) for entry in tree if hasattr(entry, "blob_id")))
+            # The library lists trees without any timeout and repeats them by itself; this is one bounded request.
+            info = api.model_info(repo, revision=revision, timeout=TIMEOUT_SECONDS, files_metadata=True)
+            return HubCommit(_commit(info), tuple(_file(sibling) for sibling in info.siblings or ()))
         except HfHubHTTPError as error:
             raise _sorted(error, repo, revision) from None
+        except HFValidationError:
+            raise Permanent(
+                f"model.repo {repo!r} cannot be the name of a repository: write organisation/name"
+            ) from None
         except Exception as error:  # the transport's exceptions change with every major release of the library
-            raise Transient(f"the hub at {api.endpoint} did not answer: {type(error).__name__}") from error
+            host = urlsplit(str(api.endpoint)).hostname  # the address may carry a password
+            raise Transient(f"the hub at {host} did not answer as a hub does: {type(error).__name__}") from error
 
 
-def _file(entry: Any) -> HubFile:
-    if entry.lfs is not None:
-        return HubFile(entry.path, entry.size, sha256=entry.lfs.sha256, git_sha1=None)
-    return HubFile(entry.path, entry.size, sha256=None, git_sha1=entry.blob_id)
+def _commit(info: Any) -> str:
+    if not info.sha:
+        raise ValueError("a model without a commit")
+    return str(info.sha)
+
+
+def _file(sibling: Any) -> HubFile:
+    size_bytes = int(sibling.size)  # None where a mirror knows no sizes: not an answer to plan with
+    if sibling.lfs is not None:
+        return HubFile(sibling.rfilename, size_bytes, sha256=sibling.lfs.sha256, git_sha1=None)
+    return HubFile(sibling.rfilename, size_bytes, sha256=None, git_sha1=sibling.blob_id)
 
 
 def _sorted(error: Any, repo: str, revision: str) -> Exception:
     from huggingface_hub import errors  # noqa: PLC0415
 
+    status = error.response.status_code
     if isinstance(error, errors.GatedRepoError):
         return Permanent(f"model.repo {repo} is gated: accept its terms and name a token in model.token_secret")
     if isinstance(error, errors.RevisionNotFoundError):
         return Permanent(f"model.revision {revision!r} does not exist in {repo}: name a branch, tag or commit")
     if isinstance(error, errors.RepositoryNotFoundError):
         return Permanent(f"model.repo {repo} is not there, or private: check the name, or name model.token_secret")
-    return Transient(f"the hub answered {getattr(error.response, 'status_code', '?')} for {repo} at {revision}")
+    if status >= _SERVER_ERRORS or status in _WAIT_AND_ASK_AGAIN:
+        return Transient(f"the hub answered {status} for {repo} at {revision}")
+    return Permanent(
+        f"the hub refused {repo} at {revision} with {status}: check model.endpoint, HF_TOKEN and its rights"
+    )

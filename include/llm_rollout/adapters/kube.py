@@ -15,7 +15,7 @@ from llm_rollout.ports import Kind, Manifest
 
 TIMEOUT_SECONDS = 30
 _APPLY = "application/apply-patch+yaml"
-_CONFLICT, _NOT_FOUND, _TOO_MANY, _FORBIDDEN, _UNAUTHORIZED = 409, 404, 429, 403, 401
+_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _TOO_MANY = 400, 401, 403, 404, 409, 429
 _SERVER_ERRORS = 500
 
 
@@ -39,7 +39,7 @@ class _Api:
         Raises:
             Transient: No answer, too many requests, or a server error.
             Conflict: 409.
-            Permanent: Any other refusal; ``NotFound`` for 404.
+            Permanent: Any other refusal; ``NotFound`` for 404, ``BadRequest`` for 400.
         """
         from kubernetes.client.exceptions import ApiException  # noqa: PLC0415 - see adapters.connect
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
@@ -61,6 +61,9 @@ class _Api:
             return str(reply.data.decode("utf-8", errors="replace"))
         except ApiException as error:
             raise _sorted(error, f"{method} {path}") from None
+        except UnicodeDecodeError:
+            # The client decodes refusals strictly, and only the API server's own are sure to be UTF-8.
+            raise Transient(f"something between here and the API server refused {method} {path}") from None
         except (HTTPError, OSError) as error:
             raise Transient(f"the API server did not answer {method} {path}: {type(error).__name__}") from error
 
@@ -69,12 +72,21 @@ class NotFound(Permanent):
     """The object, or its kind, does not exist."""
 
 
+class BadRequest(Permanent):
+    """The request does not fit the object as it stands."""
+
+
+class ForeignField(Conflict):
+    """A field of an apply belongs to another field manager."""
+
+
 def _sorted(error: Any, what: str) -> Exception:
     message = _message(error)
-    if error.status == _NOT_FOUND:
-        return NotFound(f"{what}: {message}")
+    if error.status in (_NOT_FOUND, _BAD_REQUEST):
+        return (NotFound if error.status == _NOT_FOUND else BadRequest)(f"{what}: {message}")
     if error.status == _CONFLICT:
-        return Conflict(f"{what}: {message}")
+        foreign = "FieldManagerConflict" in (error.body or "")
+        return (ForeignField if foreign else Conflict)(f"{what}: {message}")
     if error.status == _TOO_MANY or error.status >= _SERVER_ERRORS or not error.status:
         return Transient(f"{what}: the API server answered {error.status}: {message}")
     if error.status == _UNAUTHORIZED:
@@ -131,7 +143,7 @@ class KubeCluster:
                 body=manifest,
                 content_type=_APPLY,
             )
-        except Conflict as error:
+        except ForeignField as error:
             raise Permanent(f"somebody else owns a field of {kind.kind} {namespace}/{name}: {error}") from error
         return _object(text)
 
@@ -168,7 +180,7 @@ class KubePodLogs:
         query = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
         try:
             return self._api.call("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query=query)
-        except (NotFound, Permanent):
+        except (NotFound, BadRequest):
             # 400 is the answer for a container that has not started or has no previous run.
             return ""
 
@@ -208,7 +220,12 @@ class KubeAccess:
 
 
 def _object(text: str) -> Manifest:
-    value: Manifest = json.loads(text)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Transient("the answer is no JSON object: something between here and the API server gave it")
     return value
 
 

@@ -12,7 +12,7 @@ from llm_rollout.ports import Endpoint, Reply
 
 TIMEOUT_SECONDS = 60.0
 _NO_BACKEND = (502, 503, 504)
-_REFUSED = (401, 403)
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 
 class ProxiedModelServer:
@@ -93,7 +93,9 @@ def _check(reply: httpx.Response, endpoint: Endpoint, path: str) -> None:
     from_proxy = isinstance(body, dict) and body.get("kind") == "Status"
     if reply.status_code in _NO_BACKEND and (from_proxy or not isinstance(body, dict)):
         raise Transient(f"{endpoint.name} is not reached on {path}: the proxy answered {reply.status_code}")
-    if from_proxy and reply.status_code in _REFUSED:
+    if from_proxy and reply.status_code == _UNAUTHORIZED:
+        raise Permanent("the API server does not know this identity: check the Kubernetes connection")
+    if from_proxy and reply.status_code == _FORBIDDEN:
         raise Permanent(f"{body['message']}: grant {endpoint.resource}/proxy in deploy/rbac.yaml and apply that")
 
 

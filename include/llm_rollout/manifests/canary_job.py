@@ -26,17 +26,18 @@ def canary_job(spec: RolloutSpec, plan: RolloutPlan, run_id: str, attempt: str) 
     return job(spec, work, attempt, {names.FENCE_ANNOTATION: str(plan.fencing_token)})
 
 
-def leader_url(spec: RolloutSpec, lws: str) -> str:
+def leader_url(spec: RolloutSpec, lws: str, port: int) -> str:
     """The leader of a LeaderWorkerSet's first group by its own name: the Service would mix revisions."""
-    return f"http://{lws}-0.{lws}.{spec.namespace}:{spec.server.port}"
+    return f"http://{lws}-0.{lws}.{spec.namespace}:{port}"
 
 
 def _command(spec: RolloutSpec, plan: RolloutPlan) -> list[str]:
-    stable = [f"--stable={leader_url(spec, plan.stable_lws)}"] if plan.stable_lws else []
+    port = spec.server.port
+    stable = [f"--stable={leader_url(spec, plan.stable_lws, plan.stable_port or port)}"] if plan.stable_lws else []
     return [
         "llm-rollout",
         "evaluate",
-        f"--candidate={leader_url(spec, plan.lws)}",
+        f"--candidate={leader_url(spec, plan.lws, port)}",
         *stable,
         f"--model={spec.served_name}",
         f"--config={spec.canary.model_dump_json()}",

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from llm_rollout import kinds, lease, names, record
-from llm_rollout.manifests.leader_worker_set import revision_content
+from llm_rollout.manifests.leader_worker_set import PORT_NAME, revision_content
 from llm_rollout.manifests.stage_job import EXCLUDE, INCLUDE
 from llm_rollout.ports import HubCommit, Manifest, Ports
 from llm_rollout.record import Record
@@ -158,6 +158,7 @@ def _plan(rollout: Rollout, seen: Seen) -> RolloutPlan:
         weights_bytes=seen.weights_bytes,
         stable_lws=names.lws_name(spec.name, stable) if stable else None,
         stable_revision_id=stable,
+        stable_port=_stable_port(rollout, seen, stable) if stable else None,
         fencing_token=seen.token,
     )
 
@@ -171,6 +172,23 @@ def _stable(rollout: Rollout, seen: Seen, revision_id: str) -> str | None:
     selected = earlier.stable_revision_id if earlier else seen.traffic.selected
     running = {group["metadata"].get("labels", {}).get(names.REVISION_LABEL) for group in seen.ground.groups}
     return selected if selected in running else None
+
+
+def _stable_port(rollout: Rollout, seen: Seen, stable: str) -> int | None:
+    """Where stable's leaders say that they listen; once stable is retired, what this run's plan said stands."""
+    for group in seen.ground.groups:
+        if group["metadata"]["name"] == names.lws_name(rollout.spec.name, stable):
+            return _listens_on(group)
+    entry = seen.record.run(rollout.run_id)
+    return entry.plan.stable_port if entry and entry.plan else None
+
+
+def _listens_on(group: Manifest) -> int | None:
+    """The leader's named port, as the group was applied."""
+    template = group.get("spec", {}).get("leaderWorkerTemplate", {}).get("leaderTemplate") or {}
+    containers = template.get("spec", {}).get("containers", [])
+    ports = [port for one in containers for port in one.get("ports", []) if port.get("name") == PORT_NAME]
+    return int(ports[0]["containerPort"]) if ports else None
 
 
 def _problems(spec: RolloutSpec, seen: Seen, plan: RolloutPlan | None) -> list[Problem]:

@@ -62,6 +62,7 @@ def _judge(rollout: Rollout, outcome: Finished) -> Verdict:
 
 
 def _of_report(rollout: Rollout, report: Mapping[str, Any]) -> Act | Done | Fail:
+    """The transport first: nothing measured over another one tells about RDMA. The sentence names the verdict."""
     fabric = rollout.spec.fabric
     if not report:
         return Fail("the Job ended without a report: its output is gone", "clear this task: it measures again")
@@ -79,7 +80,7 @@ def _of_report(rollout: Rollout, report: Mapping[str, Any]) -> Act | Done | Fail
         "DEGRADED": f"set fabric.accept_degraded: true to accept it, or {_MEASURE}",
         "INCONCLUSIVE": "nothing is known to be bad, but not all could be measured: " + _MEASURE,
     }
-    return Fail(f"{verdict}: {sentence}", remedies.get(verdict, _MEASURE), evidence)
+    return Fail(sentence, remedies.get(verdict, _MEASURE), evidence)
 
 
 def _bad_settings(findings: Sequence[Finding]) -> Fail:
