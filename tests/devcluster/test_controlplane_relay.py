@@ -32,7 +32,7 @@ def drive(work: Coroutine[None, None, T]) -> T:
 
 @asynccontextmanager
 async def server(serve: Serve) -> AsyncIterator[Target]:
-    running = await asyncio.start_server(serve, "127.0.0.1", 0)
+    running = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
     try:
         yield running.sockets[0].getsockname()[:2]
     finally:
@@ -47,7 +47,9 @@ async def free_address() -> Target:
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(1 << 16):
         writer.write(data)
+        await writer.drain()
     writer.close()
+    await writer.wait_closed()
 
 
 async def _count_then_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -122,6 +124,7 @@ def test_hundreds_of_streams_at_once_lose_no_byte() -> None:
         writer.write_eof()
         received = await reader.read()
         writer.close()
+        await writer.wait_closed()
         return received == sent
 
     async def run() -> list[bool]:
