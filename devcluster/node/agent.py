@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import signal
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from devcluster.node.faults import Faults
 from devcluster.node.hosts import Hosts
 from devcluster.node.kubelet import Kubelet
 from devcluster.node.pod import Pod
+from devcluster.node.refusal import Refusal
 from devcluster.node.sandbox import write_programs
 
 FAILED_NODES_SECONDS = 0.3
@@ -44,8 +45,10 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._done.set)
         write_programs(self._layout)
-        await Kubelet(self._layout, self._nodes, self._log_folder).start()
-        for work in (self._watch_pods(), self._watch_services(), self._watch_failed_nodes()):
+        refusal = Refusal(self._api, self._layout, self._nodes, self._faults)
+        await Kubelet(self._layout, self._nodes, self).start(refusal.route)
+        lifting = refusal.install_and_lift(self._manifests)
+        for work in (self._watch_pods(), self._watch_services(), self._watch_failed_nodes(), lifting):
             self._begin(work)
         await self._done.wait()
         for task in self._working:
@@ -75,9 +78,7 @@ class Agent:
         """Start what is new, end what shall end. Called after every change, so it only compares."""
         wanted = {pod["metadata"]["uid"]: pod for pod in self._known.values() if self._is_ours(pod)}
         for uid in self._pods.keys() - wanted.keys():
-            pod = self._pods.pop(uid)
-            if not pod.stopping:
-                self._begin(self._forget(pod))
+            self._begin(self._forget(self._pods.pop(uid)))
         for uid, manifest in wanted.items():
             self._look_at(uid, manifest)
 
@@ -102,11 +103,21 @@ class Agent:
         await pod.vanish()
         shutil.rmtree(self._layout.pods / pod.uid, ignore_errors=True)
 
-    def _log_folder(self, namespace: str, name: str) -> Path | None:
-        pod = self._known.get(f"{namespace}/{name}")
-        if pod is None or pod["spec"].get("nodeName") in self._failed:
+    def _manifests(self) -> Iterable[Mapping[str, Any]]:
+        return self._known.values()
+
+    def log_folder(self, namespace: str, pod: str) -> Path | None:
+        """Where the logs of a pod's containers lie; None when it is unknown or its node plays dead."""
+        found = self._known.get(f"{namespace}/{pod}")
+        if found is None or found["spec"].get("nodeName") in self._failed:
             return None
-        return self._layout.pods / str(pod["metadata"]["uid"])
+        return self._layout.pods / str(found["metadata"]["uid"])
+
+    def runs(self, namespace: str, pod: str, container: str) -> bool:
+        """Whether a container's process exists."""
+        found = self._known.get(f"{namespace}/{pod}")
+        running = self._pods.get(found["metadata"]["uid"]) if found else None
+        return running is not None and running.runs(container)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
+
 from devcluster.api import Api
 from devcluster.layout import Layout
 from devcluster.node import faults, process, states
@@ -40,8 +42,11 @@ class PodView(Protocol):
     layout: Layout
     pod: Object
     faults: Faults
-    hosts: Path
     stopping: bool
+
+    @property
+    def hosts(self) -> Path:
+        """The hosts file of its namespace."""
 
     def changed(self) -> None:
         """The status has to be reported."""
@@ -58,8 +63,8 @@ class Container:
         self._definition = definition
         self.state = state
         self._network = network
-        self._name = definition["name"]
-        self._folder = owner.layout.pods / owner.pod["metadata"]["uid"] / self._name
+        self._name: str = definition["name"]
+        self._folder: Path = owner.layout.pods / str(owner.pod["metadata"]["uid"]) / self._name
         self._folder.mkdir(parents=True, exist_ok=True)
         self.process: Process | None = None
 
@@ -76,13 +81,20 @@ class Container:
             delay = FIRST_BACKOFF_SECONDS if time.monotonic() - began > HEALTHY_SECONDS else delay
             self._owner.event("Warning", "BackOff", f"Back-off restarting failed container {self._name}", self._name)
             await asyncio.sleep(delay)
+            if self._owner.stopping:
+                return
             delay = min(delay * 2, LONGEST_BACKOFF_SECONDS)
             self.state.last_state = self.state.state
             self.state.restarts += 1
 
+    @property
+    def runs(self) -> bool:
+        """Whether its process exists."""
+        return self.process is not None and self.process.outer.returncode is None
+
     async def stop(self, grace_seconds: float) -> None:
         """preStop, SIGTERM, grace, SIGKILL."""
-        if self.process is None or self.process.outer.returncode is not None:
+        if self.process is None or not self.runs:
             return
         self._owner.event("Normal", "Killing", f"Stopping container {self._name}", self._name)
         began = time.monotonic()
@@ -114,7 +126,9 @@ class Container:
         finally:
             probing.cancel()
         self.state.started = self.state.ready = False
-        self.state.state = states.terminated(code, running.started, self.state.run, self._last_words(code))
+        message = self._last_words(code) if running.executed else process.tail(self._log())
+        reason = "" if running.executed else "StartError"
+        self.state.state = states.terminated(code, running.started, self.state.run, message, reason)
         self._owner.changed()
         return code
 
@@ -135,7 +149,7 @@ class Container:
         while True:
             try:
                 return await self._try_start()
-            except (ConfigError, StartError) as error:
+            except (ConfigError, StartError, httpx.HTTPError, OSError) as error:
                 reason = "CreateContainerConfigError" if isinstance(error, ConfigError) else "CreateContainerError"
                 if self.state.state.get("waiting", {}).get("message") != str(error):
                     self.state.state = states.waiting(reason, str(error))
@@ -207,7 +221,7 @@ class Container:
         self._unhealthy(kind.capitalize(), message)
         text = f"Container {self._name} failed {kind} probe, will be restarted"
         self._owner.event("Normal", "Killing", text, self._name)
-        grace = float(self._owner.pod["spec"].get("terminationGracePeriodSeconds") or 30)
+        grace = float(self._owner.pod["spec"].get("terminationGracePeriodSeconds", 30))
         await asyncio.shield(asyncio.create_task(running.end(grace)))
 
     def _unhealthy(self, kind: str, message: str) -> None:

@@ -77,6 +77,8 @@ class Resolver:
         volumes = {volume["name"]: volume for volume in self._pod["spec"].get("volumes") or ()}
         mounts = []
         for mount in sorted(container.get("volumeMounts") or (), key=lambda item: str(item["mountPath"])):
+            if "subPathExpr" in mount:
+                raise ConfigError(f"subPathExpr of {mount['mountPath']} is not known here: use subPath")
             source, read_only = await self._volume(volumes[mount["name"]])
             if sub_path := mount.get("subPath"):
                 source = source / sub_path
@@ -121,7 +123,9 @@ class Resolver:
         try:
             found = await self._api.get(f"/api/v1/namespaces/{namespace}/{kind.lower()}s/{reference['name']}")
         except ApiError as error:
-            if error.status == httpx.codes.NOT_FOUND and reference.get("optional"):
+            if error.status != httpx.codes.NOT_FOUND:
+                raise ConfigError(str(error)) from error
+            if reference.get("optional"):
                 return {}
             raise ConfigError(f'{kind.lower()} "{reference["name"]}" not found') from error
         data = found.get("data") or {}

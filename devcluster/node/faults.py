@@ -21,12 +21,23 @@ class Faults:
         self._struck: Counter[str] = Counter()
 
     def strike(self, pod: str, container: str, kinds: Sequence[str]) -> Fault | None:
-        """The first fault of these kinds that is meant for this container and not used up; it counts as used."""
-        for fault in json.loads(self._file.read_text()):
+        """The first fault of these kinds that is meant for this container and not used up; it counts as used.
+
+        Of a pull that fails each try counts, so ``times`` says after how many tries the image is there.
+        """
+        for fault in self._all():
             if fault["kind"] in kinds and self._meant(fault, pod, container):
                 self._struck[fault["id"]] += 1
                 return dict(fault)
         return None
+
+    def ids(self) -> set[str]:
+        """The faults that are switched on now."""
+        return {fault["id"] for fault in self._all()}
+
+    def _all(self) -> list[Fault]:
+        faults: list[Fault] = json.loads(self._file.read_text())
+        return faults
 
     def _meant(self, fault: Fault, pod: str, container: str) -> bool:
         left = fault.get("times") is None or self._struck[fault["id"]] < fault["times"]
@@ -35,18 +46,34 @@ class Faults:
         )
 
 
+_SCRIPTS = {
+    "crash": 'echo "devcluster fault: crash"; exit {code}',
+    # Process 1 has no default actions, so SIGTERM has to be handed on; a trapped signal ends a `wait` early.
+    "crash_after": """
+        "$@" & child=$!
+        trap 'kill -TERM $child' TERM
+        (sleep {seconds}; kill -9 $child 2>/dev/null) &
+        while kill -0 $child 2>/dev/null; do wait $child 2>/dev/null; ended=$?; done
+        [ $ended = 137 ] || exit $ended
+        echo "devcluster fault: crash"
+        exit {code}
+    """,
+    "hang": "exec sleep infinity",
+    "slow_start": """
+        trap 'exit 143' TERM
+        sleep {seconds} & wait
+        trap - TERM
+        exec "$@"
+    """,
+}
+
+
 def command(fault: Fault | None, argv: Sequence[str]) -> list[str]:
     """The command to run instead of ``argv``."""
     if fault is None:
         return list(argv)
-    code, seconds = int(fault.get("exit_code") or 1), float(fault.get("seconds") or 0)
-    scripts = {
-        "crash": f'echo "devcluster fault: crash"; exit {code}',
-        "crash_after": f'"$@" & child=$!; sleep {seconds}; echo "devcluster fault: crash"; kill -9 $child; exit {code}',
-        "hang": "exec sleep infinity",
-        "slow_start": f'sleep {seconds}; exec "$@"',
-    }
-    return ["/bin/sh", "-c", scripts[fault["kind"]], "sh", *argv]
+    code, seconds = int(fault.get("exit_code", 1)), float(fault.get("seconds") or 0)
+    return ["/bin/sh", "-c", _SCRIPTS[fault["kind"]].format(code=code, seconds=seconds), "sh", *argv]
 
 
 IN_CONTAINER = ("crash", "crash_after", "hang", "slow_start")

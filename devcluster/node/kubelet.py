@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 
@@ -15,20 +17,29 @@ from devcluster.layout import KUBELET_PORT, Layout, node_address
 FOLLOW_SECONDS = 0.2
 _CHUNK_BYTES = 1 << 16
 
-LogFolder = Callable[[str, str], Path | None]
+
+class Pods(Protocol):
+    """What the kubelets know of the pods of all nodes."""
+
+    def log_folder(self, namespace: str, pod: str) -> Path | None:
+        """Where its containers' logs lie; None when there is no such pod."""
+
+    def runs(self, namespace: str, pod: str, container: str) -> bool:
+        """Whether the container's process exists."""
 
 
 class Kubelet:
     """Serves the logs of all pods; a node that plays dead does not answer."""
 
-    def __init__(self, layout: Layout, nodes: Sequence[str], folder: LogFolder) -> None:
+    def __init__(self, layout: Layout, nodes: Sequence[str], pods: Pods) -> None:
         self._layout = layout
         self._nodes = nodes
-        self._folder = folder
+        self._pods = pods
 
-    async def start(self) -> None:
-        """Listen on every node's address."""
+    async def start(self, *routes: web.RouteDef) -> None:
+        """Listen on every node's address, for ``routes`` as well."""
         app = web.Application()
+        app.router.add_routes(routes)
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
         app.router.add_get("/healthz", self._healthz)
         runner = web.AppRunner(app, access_log=None)
@@ -43,7 +54,7 @@ class Kubelet:
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         match = request.match_info
-        folder = self._folder(match["namespace"], match["pod"])
+        folder = self._pods.log_folder(match["namespace"], match["pod"])
         logs = _runs(folder / match["container"]) if folder else []
         previous = request.query.get("previous") == "true"
         if not logs or (previous and len(logs) < 2):  # noqa: PLR2004 - a previous log needs a current one
@@ -55,20 +66,27 @@ class Kubelet:
         position = _start(log, request.query.get("tailLines"))
         limit = int(request.query.get("limitBytes") or 1 << 62)
         follow = request.query.get("follow") == "true" and not previous
-        await _copy(log, reply, position, limit, follow)
-        await reply.write_eof()
+
+        def grows() -> bool:
+            return follow and log in _runs(log.parent)[-1:] and self._pods.runs(**match)
+
+        with contextlib.suppress(ConnectionResetError):
+            await _copy(log, reply, position, limit, grows)
+            await reply.write_eof()
         return reply
 
 
-async def _copy(log: Path, reply: web.StreamResponse, position: int, limit: int, follow: bool) -> None:  # noqa: FBT001
+async def _copy(log: Path, reply: web.StreamResponse, position: int, limit: int, grows: Callable[[], bool]) -> None:
     with log.open("rb") as file:
         file.seek(position)
         while limit > 0:
+            # Asked before reading: what a process wrote last is there before its end can be seen.
+            more = grows()
             data = file.read(min(_CHUNK_BYTES, limit))
             if data:
                 limit -= len(data)
                 await reply.write(data)
-            elif follow and log.exists() and _runs(log.parent)[-1] == log:
+            elif more:
                 await asyncio.sleep(FOLLOW_SECONDS)
             else:
                 return

@@ -42,9 +42,9 @@ async def create() -> PodNetwork:
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert holder.stdout is not None  # noqa: S101 - asked for above; narrows the type
-    await holder.stdout.readline()
     network = PodNetwork(address, holder)
     try:
+        await holder.stdout.readline()
         link = f"veth{number:x}"
         await _ip([
             f"link add {link} type veth peer name eth0 netns {holder.pid}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,18 @@ class Pod:
         self.stopping = False
         self._all_hosts = hosts
         self._started = (pod.get("status") or {}).get("startTime") or states.now()
-        self._init = _states(pod, "initContainers", "initContainerStatuses")
-        self._main = _states(pod, "containers", "containerStatuses")
+        self._init = states.resumed(pod, init=True)
+        self._main = states.resumed(pod, init=False)
         self._network: PodNetwork | None = None
         self._containers: list[Container] = []
         self._dirty = asyncio.Event()
         self._reported: list[Object] = (pod.get("status") or {}).get("conditions") or []
-        self._tasks = [asyncio.create_task(self._live()), asyncio.create_task(self._report())]
+        self._lost = False
+        self._said = ""
         self._telling: set[asyncio.Task[Any]] = set()
+        self._tasks = [asyncio.create_task(self._live()), asyncio.create_task(self._report())]
+        for task in self._tasks:
+            task.add_done_callback(_complain)
 
     @property
     def uid(self) -> str:
@@ -59,6 +63,10 @@ class Pod:
         """Its hosts file."""
         return self._all_hosts.file(self.pod["metadata"]["namespace"])
 
+    def runs(self, container: str) -> bool:
+        """Whether this container's process exists."""
+        return any(item.runs for item in self._containers if item.state.name == container)
+
     def changed(self) -> None:
         """Report the status soon."""
         self._dirty.set()
@@ -73,13 +81,17 @@ class Pod:
         """End it as a deletion asks, then remove the object."""
         self.stopping = True
         await asyncio.gather(*(container.stop(grace_seconds) for container in self._containers))
+        if self._lost:
+            return
         await self.vanish()
+        with contextlib.suppress(ApiError, httpx.HTTPError):
+            await self._send()
         forget(self.layout, self.uid)
         await self.remove_object()
 
     async def vanish(self) -> None:
         """End everything at once and report nothing more: the node has lost power, or the object is gone."""
-        self.stopping = True
+        self.stopping = self._lost = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -92,16 +104,17 @@ class Pod:
             try:
                 await self.api.delete(self._path(), body)
             except ApiError as error:
-                if error.status != httpx.codes.CONFLICT:
-                    raise
+                if error.status == httpx.codes.CONFLICT:
+                    return
             except httpx.HTTPError:
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            return
+                pass
+            else:
+                return
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _live(self) -> None:
         try:
-            self._network = await network.create()
+            self._network = await self._connect()
             self._all_hosts.add_pod(self.pod, self._network.address)
             self.changed()
             if await self._initialize(self._network):
@@ -109,31 +122,36 @@ class Pod:
         finally:
             await self._release()
 
+    async def _connect(self) -> PodNetwork:
+        while True:
+            try:
+                return await network.create()
+            except OSError as error:
+                self.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+                await asyncio.sleep(RETRY_SECONDS)
+
     async def _initialize(self, net: PodNetwork) -> bool:
-        policy = self.pod["spec"].get("restartPolicy", "Always")
+        """Run the init containers one after another; whether the pod may go on."""
         for definition, state in zip(self.pod["spec"].get("initContainers") or (), self._init, strict=True):
-            if state.exit_code == 0:
-                continue
-            container = self._container(definition, state, net)
-            await container.run(lambda code: code != 0 and policy != "Never")
-            if state.exit_code:
+            if not state.finished:
+                await self._container(definition, state, net).run(self._again(init=True))
+            if state.exit_code or self.stopping:
                 for other in self._main:
                     other.finished = True
                 self.changed()
                 return False
         return True
 
-    async def _run(self, net: PodNetwork) -> None:
+    def _again(self, *, init: bool) -> Callable[[int], bool]:
         policy = self.pod["spec"].get("restartPolicy", "Always")
+        return lambda code: states.starts_again(policy, code, init=init)
 
-        def again(code: int) -> bool:
-            return policy == "Always" or (policy == "OnFailure" and code != 0)
-
+    async def _run(self, net: PodNetwork) -> None:
         pairs = zip(self.pod["spec"]["containers"], self._main, strict=True)
         containers = [self._container(definition, state, net) for definition, state in pairs if not state.finished]
         async with asyncio.TaskGroup() as group:
             for container in containers:
-                group.create_task(container.run(again))
+                group.create_task(container.run(self._again(init=False)))
 
     def _container(self, definition: Object, state: ContainerState, net: PodNetwork) -> Container:
         container = Container(self, definition, state, net)
@@ -143,7 +161,7 @@ class Pod:
     async def _release(self) -> None:
         """Kill what still runs and give the network back."""
         for container in self._containers:
-            if container.process is not None and container.process.outer.returncode is None:
+            if container.process is not None and container.runs:
                 container.process.signal(9)
                 await container.process.outer.wait()
         self._all_hosts.remove_pod(self.uid)
@@ -157,11 +175,17 @@ class Pod:
             try:
                 await self._send()
             except ApiError as error:
-                if error.status in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
+                if error.status == httpx.codes.NOT_FOUND:
                     return
+                self._say_once(f"{self.pod['metadata']['name']}: {error}")
                 await self._later()
             except httpx.HTTPError:
                 await self._later()
+
+    def _say_once(self, text: str) -> None:
+        if text != self._said:
+            print(text, flush=True)
+        self._said = text
 
     async def _later(self) -> None:
         await asyncio.sleep(RETRY_SECONDS)
@@ -171,6 +195,9 @@ class Pod:
         address = self._network.address if self._network else ""
         status = states.pod_status(self.pod, address, self._init, self._main, self._started)
         status["conditions"] = states.with_times(status["conditions"], self._reported)
+        if address:
+            # Addresses merge by themselves, and a pod that is started again has another one than before.
+            status["podIPs"] = [{"$patch": "replace"}, *status["podIPs"]]
         await self.api.patch(f"{self._path()}/status", {"metadata": {"uid": self.uid}, "status": status})
         self._reported = status["conditions"]
 
@@ -202,17 +229,7 @@ class Pod:
             await self.api.create(f"/api/v1/namespaces/{metadata['namespace']}/events", body)
 
 
-def _states(pod: Object, definitions: str, statuses: str) -> list[ContainerState]:
-    """Fresh states; where an earlier agent has reported a container, it counts as restarted unless it was done."""
-    known = {entry["name"]: entry for entry in (pod.get("status") or {}).get(statuses) or ()}
-    found = []
-    for definition in pod["spec"].get(definitions) or ():
-        state = ContainerState(definition["name"], definition["image"])
-        if (before := known.get(state.name)) and "waiting" not in before["state"]:
-            state.restarts = before["restartCount"] + 1
-            state.last_state = before["state"]
-            ended = before["state"].get("terminated")
-            if ended and (definitions == "initContainers" or pod["spec"].get("restartPolicy") == "Never"):
-                state.state, state.finished = before["state"], True
-        found.append(state)
-    return found
+def _complain(task: asyncio.Task[None]) -> None:
+    """Raise what ended a pod's work in the event loop, which writes it to the log."""
+    if not task.cancelled() and (error := task.exception()):
+        raise error

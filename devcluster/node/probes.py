@@ -23,12 +23,17 @@ class Prober:
         """One try: whether it passed, else what happened."""
         seconds = float(probe.get("timeoutSeconds") or 1)
         try:
+            if action := probe.get("exec"):
+                # It keeps the time itself, for it has a process to end.
+                return await self._run_inside(action["command"], seconds)
             async with asyncio.timeout(seconds):
-                return await self._try(probe, seconds)
+                return await self._try(probe)
         except TimeoutError:
             return False, f"no answer within {seconds:g} s"
         except OSError as error:
             return False, f"dial: {error.strerror or error}"
+        except (LookupError, ValueError) as error:
+            return False, f"this probe cannot be done: {type(error).__name__}: {error}"
 
     async def until_changed(self, probe: Object, *, passing: bool) -> str:
         """Return when the probe has failed (or, if not ``passing``, passed) as often in a row as its threshold says."""
@@ -43,22 +48,21 @@ class Prober:
 
     async def startup(self, probe: Object) -> str | None:
         """None when it has passed, the last message when its patience is over."""
-        message = ""
-        for _ in range(int(probe.get("failureThreshold") or 3)):
+        tries_left = int(probe.get("failureThreshold") or 3)
+        while True:
             passed, message = await self.passes(probe)
             if passed:
                 return None
+            tries_left -= 1
+            if not tries_left:
+                return message
             await asyncio.sleep(float(probe.get("periodSeconds") or 10))
-        return message
 
-    async def _try(self, probe: Object, seconds: float) -> tuple[bool, str]:
-        if action := probe.get("exec"):
-            return await self._run_inside(action["command"], seconds)
+    async def _try(self, probe: Object) -> tuple[bool, str]:
         if action := probe.get("httpGet"):
             return await self._http(action)
-        reader, writer = await asyncio.open_connection(self._address, self._port(probe["tcpSocket"]["port"]))
+        _, writer = await asyncio.open_connection(self._address, self._port(probe["tcpSocket"]["port"]))
         writer.close()
-        del reader
         return True, ""
 
     async def _http(self, action: Object) -> tuple[bool, str]:
@@ -71,8 +75,10 @@ class Prober:
             line = (await reader.readline()).decode(errors="replace").split()
         finally:
             writer.close()
-        if len(line) < 2:  # noqa: PLR2004 - "HTTP/1.1 200"
+        if not line:
             return False, "the connection was closed without an answer"
+        if len(line) < 2 or not line[1].isdecimal():  # noqa: PLR2004 - "HTTP/1.1 200"
+            return False, f"no HTTP answer: {' '.join(line)[:80]}"
         return int(line[1]) in _HTTP_OK, f"HTTP probe failed with statuscode: {line[1]}"
 
     def _port(self, port: int | str) -> int:

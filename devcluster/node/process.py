@@ -10,11 +10,17 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from devcluster.node.network import PodNetwork
-from devcluster.node.sandbox import Sandbox
+from devcluster.node.sandbox import BWRAP, NSENTER, Sandbox
 from devcluster.node.states import now
+
+NEVER_BEGAN = 128
+"""What a container runtime reports for a command that does not exist."""
+TAIL_CHARACTERS = 500
+_SET_UP_SECONDS = 0.002
+"""Between two looks at a sandbox in the making, which takes about 10 ms."""
 
 
 class StartError(Exception):
@@ -30,10 +36,18 @@ class Process:
     outer: asyncio.subprocess.Process
     started: str
     env: Mapping[str, str]
+    status: BinaryIO
+    """What bubblewrap reports of it, one JSON object a line."""
+    executed: bool = True
 
     async def wait(self) -> int:
-        """The exit code, 128 + n for an end by signal n."""
+        """The exit code, 128 + n for an end by signal n, ``NEVER_BEGAN`` when the command could not be executed."""
         code = await self.outer.wait()
+        with self.status:
+            # bubblewrap reports an exit code only for a command that it got to execute.
+            self.executed = b"exit-code" in self.status.read()
+        if not self.executed:
+            return NEVER_BEGAN
         return code if code >= 0 else 128 - code
 
     def signal(self, number: int) -> None:
@@ -53,7 +67,9 @@ class Process:
 
     async def run_inside(self, command: Sequence[str], seconds: float) -> tuple[bool, str]:
         """Run a command in the container: whether it exited with 0, and the end of what it printed."""
-        enter = ("nsenter", "-t", str(self.pid), "--mount", "--pid", "--net", "--uts", "--ipc")
+        # A command that ran into its timeout has to end with the nsenter that waits for it.
+        enter = [NSENTER, "-t", str(self.pid), "--mount", "--pid", "--net", "--uts", "--ipc"]
+        enter += ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"]
         process = await asyncio.create_subprocess_exec(
             *enter, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=dict(self.env)
         )
@@ -61,9 +77,11 @@ class Process:
             async with asyncio.timeout(seconds):
                 output, _ = await process.communicate()
         except TimeoutError:
-            process.kill()
-            await process.wait()
             return False, f"command timed out after {seconds:g} s"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         return process.returncode == 0, output.decode(errors="replace")[-500:]
 
 
@@ -76,22 +94,61 @@ async def start(
         StartError: bubblewrap did not get as far as the container's process.
     """
     read_end, write_end = os.pipe()
+    status = os.fdopen(read_end, "rb")
+    try:
+        outer = await _launch(sandbox.command(network.path, write_end, argv), env, log, write_end)
+        line = await _first_line(status, outer)
+    except BaseException:
+        status.close()
+        raise
+    if line:
+        process = Process(json.loads(line)["child-pid"], outer, now(), env, status)
+        await _set_up(process)
+        return process
+    status.close()
+    await outer.wait()
+    raise StartError(tail(log) or "bubblewrap ended without a word")
+
+
+async def _launch(command: Sequence[str], env: Mapping[str, str], log: Path, status: int) -> asyncio.subprocess.Process:
     try:
         with log.open("ab") as output:
-            outer = await asyncio.create_subprocess_exec(
-                *sandbox.command(network.path, write_end, argv),
-                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=dict(env), pass_fds=(write_end,),
+            return await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=dict(env), pass_fds=(status,),
             )  # fmt: skip
     finally:
-        os.close(write_end)
-    info = await asyncio.to_thread(_read, read_end)
-    if "child-pid" not in info:
+        os.close(status)
+
+
+async def _first_line(status: BinaryIO, outer: asyncio.subprocess.Process) -> bytes:
+    try:
+        return await asyncio.to_thread(status.readline)
+    except BaseException:
+        # Nobody will know of this process: it must not outlive us. Its end also ends the thread's reading.
+        outer.kill()
         await outer.wait()
-        raise StartError(log.read_text(errors="replace").strip()[-500:] or "bubblewrap ended without a word")
-    return Process(info["child-pid"], outer, now(), env)
+        raise
 
 
-def _read(descriptor: int) -> dict[str, Any]:
-    with os.fdopen(descriptor, "rb") as pipe:
-        text = pipe.read()
-    return dict(json.loads(text)) if text else {}
+async def _set_up(process: Process) -> None:
+    """Wait until bubblewrap has become the command or has ended: before, there is nothing to enter for a probe."""
+    try:
+        while _is_bubblewrap(process.pid):  # noqa: ASYNC110 - another program's state has no event
+            await asyncio.sleep(_SET_UP_SECONDS)
+    except BaseException:
+        process.outer.kill()
+        await process.outer.wait()
+        raise
+
+
+def _is_bubblewrap(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/exe").samefile(BWRAP)
+    except OSError:
+        return False
+
+
+def tail(log: Path) -> str:
+    """The last words in a log."""
+    return log.read_text(errors="replace").strip()[-TAIL_CHARACTERS:]

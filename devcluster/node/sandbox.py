@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from devcluster.layout import REPOSITORY, Layout
 
 PROGRAMS_FOLDER = "/opt/devcluster/bin"
 PATH = f"{PROGRAMS_FOLDER}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The container's own PATH must not decide where these are found.
+NSENTER = shutil.which("nsenter") or "nsenter"
+BWRAP = shutil.which("bwrap") or "bwrap"
 _TOP = ("/bin", "/lib", "/lib64", "/sbin")
 
 _MODULES = {
@@ -44,12 +48,12 @@ class Sandbox:
     mounts: Sequence[Mount] = field(default=())
     workdir: str = "/"
 
-    def command(self, network: str, info_fd: int, argv: Sequence[str]) -> list[str]:
+    def command(self, network: str, status_fd: int, argv: Sequence[str]) -> list[str]:
         """The whole command line. The container's process is process 1 of its PID namespace, as in a real one."""
         return [
-            "nsenter", f"--net={network}", "bwrap",
+            NSENTER, f"--net={network}", BWRAP,
             "--die-with-parent", "--as-pid-1", "--unshare-pid", "--unshare-uts", "--unshare-ipc",
-            "--hostname", self.hostname, "--info-fd", str(info_fd),
+            "--hostname", self.hostname, "--json-status-fd", str(status_fd),
             "--tmpfs", "/", "--ro-bind", "/usr", "/usr", *_top_folders(),
             "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/root",
             "--ro-bind-try", "/etc/ssl", "/etc/ssl", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache",
@@ -106,16 +110,17 @@ def _top_folders() -> list[str]:
     """/bin and its like, which are links into /usr on some distributions and folders on others."""
     parts: list[str] = []
     for top in _TOP:
-        if os.path.islink(top):
-            parts += ["--symlink", os.readlink(top), top]
-        elif os.path.exists(top):
+        path = Path(top)
+        if path.is_symlink():
+            parts += ["--symlink", str(path.readlink()), top]
+        elif path.exists():
             parts += ["--ro-bind", top, top]
     return parts
 
 
 def _code() -> list[str]:
     """The interpreter, its packages and this repository, at their own places."""
-    places = {sys.base_prefix, sys.prefix, os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))}
+    places = {sys.base_prefix, sys.prefix, str(Path(sys.executable).resolve().parents[1])}
     if real := os.environ.get("DEVCLUSTER_VLLM"):
         places |= {str(Path(real).parents[1])}
     outside_usr = sorted(place for place in places if not place.startswith("/usr"))

@@ -10,6 +10,8 @@ from typing import Any
 from devcluster.layout import node_address
 
 Object = Mapping[str, Any]
+LOST = 137
+"""The exit code of a container whose end nobody saw, as a kubelet reports it."""
 
 
 @dataclass
@@ -30,7 +32,8 @@ class ContainerState:
     @property
     def exit_code(self) -> int | None:
         """The exit code of a container that has ended."""
-        return self.state.get("terminated", {}).get("exitCode")
+        ended = self.state.get("terminated")
+        return int(ended["exitCode"]) if ended else None
 
     def status(self) -> dict[str, Any]:
         """The entry in containerStatuses."""
@@ -45,6 +48,46 @@ class ContainerState:
             "started": self.started,
             "ready": self.ready,
         }
+
+
+def starts_again(policy: str, code: int, *, init: bool) -> bool:
+    """Whether a container that ended with ``code`` is started again under its pod's restart policy."""
+    if init:
+        return code != 0 and policy != "Never"
+    return policy == "Always" or (policy == "OnFailure" and code != 0)
+
+
+def resumed(pod: Object, *, init: bool) -> list[ContainerState]:
+    """What is known of the pod's (init) containers when an agent first sees it.
+
+    Nothing runs at that moment: a container that an earlier agent reported as running has ended with that agent or
+    with its node. It counts as restarted, or as failed for good where the pod never restarts, as after a reboot.
+    """
+    definitions, statuses = ("initContainers", "initContainerStatuses") if init else ("containers", "containerStatuses")
+    known = {entry["name"]: entry for entry in (pod.get("status") or {}).get(statuses) or ()}
+    first = "ContainerCreating" if init or not pod["spec"].get("initContainers") else "PodInitializing"
+    found = []
+    for definition in pod["spec"].get(definitions) or ():
+        state = ContainerState(definition["name"], definition["image"], waiting(first))
+        if before := known.get(state.name):
+            _resume(state, before, pod["spec"].get("restartPolicy", "Always"), init=init)
+        found.append(state)
+    return found
+
+
+def _resume(state: ContainerState, before: Object, policy: str, *, init: bool) -> None:
+    state.restarts, state.last_state = before["restartCount"], before.get("lastState") or {}
+    run = str(before.get("containerID") or "").removeprefix("devcluster://")
+    if "running" in before["state"]:
+        ended = terminated(LOST, before["state"]["running"]["startedAt"], run, reason="ContainerStatusUnknown")
+    elif "terminated" in before["state"]:
+        ended = before["state"]
+    else:
+        return
+    if starts_again(policy, ended["terminated"]["exitCode"], init=init):
+        state.restarts, state.last_state = state.restarts + 1, ended
+    else:
+        state.state, state.run, state.finished = ended, run, True
 
 
 def now() -> str:
@@ -74,8 +117,8 @@ def terminated(code: int, started: str, run: str, message: str = "", reason: str
     return {"terminated": detail | ({"message": message} if message else {})}
 
 
-def phase(init: Sequence[ContainerState], main: Sequence[ContainerState], policy: str) -> str:
-    """The pod's phase."""
+def phase(init: Sequence[ContainerState], main: Sequence[ContainerState]) -> str:
+    """The pod's phase. The restart policy shows in ``finished``: who will start again has not finished."""
     if any(state.finished and state.exit_code for state in init):
         return "Failed"
     if all(state.finished for state in main):
@@ -89,7 +132,7 @@ def pod_status(
 ) -> dict[str, Any]:
     """The whole status, without the times of its conditions."""
     node = node_address(pod["spec"]["nodeName"])
-    current = phase(init, main, pod["spec"].get("restartPolicy", "Always"))
+    current = phase(init, main)
     ready = current == "Running" and all(state.ready for state in main)
     done = current == "Succeeded"
     initialized = all(state.exit_code == 0 for state in init)
