@@ -30,9 +30,7 @@ def fake_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "calls"
 
 
-def _install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compile_command: str, version: str = "go1.26.8"
-) -> None:
+def _install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compile_command: str, version: str = "go1.26.8") -> None:
     program = tmp_path / "bin" / "go"
     program.parent.mkdir(exist_ok=True)
     values = {"calls": tmp_path / "calls", "module": tmp_path / "module", "compile": compile_command}

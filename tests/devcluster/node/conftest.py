@@ -121,6 +121,7 @@ def pods(cluster: Any, core: client.CoreV1Api) -> Iterator[Pods]:
     for name in filter(found.exists, found.made):
         found.delete(name)
     found.wait(lambda: not any(map(found.exists, found.made)), "the test's pods are gone")
+    assert "Traceback" not in (cluster.home / "logs" / "node-agent.log").read_text()
 
 
 @pytest.fixture
