@@ -18,7 +18,7 @@ FAULTS = {
     "hang": "run and do nothing",
     "slow_start": "wait --seconds before the container's own command",
     "image_pull": "the image cannot be pulled",
-    "unschedulable": "the node refuses the pod",
+    "unschedulable": "no node takes the pod",
 }
 PORT_STATES = ("ACTIVE", "DOWN", "INIT", "ARMED")
 
