@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -163,14 +164,19 @@ class Pairs:
 
 
 def _client(address: str, setting: Setting) -> httpx.AsyncClient:
-    if not address.startswith(("http://", "https://")):
+    if not _is_address(address):
         raise Permanent(f"{address!r} is no address of a model server: write http://HOST:PORT")
     limits = httpx.Limits(max_connections=setting.concurrency, keepalive_expiry=IDLE_SECONDS)
     timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
+    return httpx.AsyncClient(base_url=address.rstrip("/"), limits=limits, timeout=timeout, trust_env=False)
+
+
+def _is_address(text: str) -> bool:
     try:
-        return httpx.AsyncClient(base_url=address.rstrip("/"), limits=limits, timeout=timeout, trust_env=False)
-    except httpx.InvalidURL as error:
-        raise Permanent(f"{address!r} is no address of a model server ({error}): write http://HOST:PORT") from None
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _request(task: Task, setting: Setting) -> tuple[str, dict[str, Any]]:

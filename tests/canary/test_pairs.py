@@ -1,0 +1,177 @@
+import socket
+import threading
+import time
+
+import pytest
+
+from llm_rollout.adapters.pairs import Pairs, Setting
+from llm_rollout.canary.task_set import Task
+from llm_rollout.errors import Permanent, Transient
+from tests.canary.stub_server import Fault, StubServer, right
+
+TASKS = tuple(Task(f"{a}+{b}", str(a + b), f"{a}+{b}=") for a in range(5) for b in range(5))
+
+
+@pytest.fixture
+def server():
+    servers = []
+
+    def start(*args, **kwargs):
+        servers.append(StubServer(*args, **kwargs))
+        return servers[-1]
+
+    yield start
+    for each in servers:
+        each.close()
+
+
+def setting(**changes):
+    standard = {
+        "model": "tiny",
+        "max_tokens": 16,
+        "concurrency": 4,
+        "deadline_seconds": time.monotonic() + 30,
+        "seed": 1,
+        "reach_seconds": 0.0,
+    }
+    return Setting(**standard | changes)
+
+
+def nobody():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_both_sides_are_asked_every_task_once_and_streaming(server):
+    stable, candidate = server(), server()
+
+    with Pairs(candidate.url, stable.url, setting()) as pairs:
+        replies = pairs.ask(TASKS)
+
+    assert [(one.text, two.text) for one, two in replies] == [(task.answer, task.answer) for task in TASKS]
+    assert stable.asked == candidate.asked == dict.fromkeys((task.prompt for task in TASKS), 1)
+    assert all(body["stream"] and body["temperature"] == 0 and body["stop"] == ["\n"] for body in candidate.bodies)
+
+
+def test_a_complete_reply_carries_its_times_and_tokens(server):
+    with Pairs(server().url, None, setting()) as pairs:
+        (reply,) = pairs.ask_candidate(TASKS[:1])
+
+    assert not reply.failure
+    assert 0 < reply.ttft_ms <= reply.total_ms
+    assert reply.tokens == len(TASKS[0].answer) + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "failure"),
+    [
+        ("500", "status 500"),
+        ("hang up", "RemoteProtocolError"),
+        ("cut", "RemoteProtocolError"),
+        ("no finish", "stream without a finish reason"),
+        ("no end mark", "stream without [DONE]"),
+        ("error event", "error in the stream"),
+        ("garbage", "stream of something else than completions"),
+        ("abort", "finish reason abort"),
+    ],
+)
+def test_an_incomplete_answer_is_a_failure_with_its_reason(server, fault, failure):
+    with Pairs(server(lambda *_: Fault(fault)).url, server().url, setting()) as pairs:
+        ((stable, candidate),) = pairs.ask(TASKS[:1])
+
+    assert (stable.failure, candidate.failure) == ("", failure)
+    assert candidate.ttft_ms is None
+
+
+def test_a_side_that_is_not_there_fails_its_requests_only(server):
+    with Pairs(nobody(), server().url, setting()) as pairs:
+        ((stable, candidate),) = pairs.ask(TASKS[:1])
+
+    assert (stable.failure, candidate.failure) == ("", "ConnectError")
+
+
+def test_an_answer_that_does_not_end_is_given_up(server):
+    gate = threading.Event()
+
+    def late(number, prompt):
+        gate.wait(20)
+        return right(number, prompt)
+
+    with Pairs(server(late).url, None, setting(request_seconds=0.2)) as pairs:
+        (reply,) = pairs.ask_candidate(TASKS[:1])
+        gate.set()
+
+    assert reply.failure == "no end after 0.2 s"
+
+
+def test_nothing_is_waited_for_beyond_the_deadline(server):
+    gate = threading.Event()
+
+    def late(number, prompt):
+        gate.wait(20)
+        return right(number, prompt)
+
+    with Pairs(server(late).url, server().url, setting(deadline_seconds=time.monotonic() + 0.3)) as pairs:
+        assert pairs.ask(TASKS) is None
+        gate.set()
+
+
+def test_no_side_has_more_in_flight_than_the_concurrency(server):
+    stable, candidate = server(), server()
+
+    with Pairs(candidate.url, stable.url, setting(concurrency=3)) as pairs:
+        pairs.ask(TASKS)
+
+    assert max(stable.most_running, candidate.most_running) <= 3
+
+
+def test_neither_side_is_always_asked_first(server):
+    order = []
+    stable = server(lambda *asked: order.append("stable") or right(*asked))
+    candidate = server(lambda *asked: order.append("candidate") or right(*asked))
+
+    with Pairs(candidate.url, stable.url, setting(concurrency=1)) as pairs:
+        pairs.ask(TASKS)
+
+    firsts = set(order[::2])
+    assert firsts == {"stable", "candidate"}
+
+
+def test_messages_are_asked_as_a_chat(server):
+    candidate = server()
+    chat = Task("chat", "3", messages=({"role": "user", "content": "1+2="},), max_tokens=3, stop=())
+
+    with Pairs(candidate.url, None, setting()) as pairs:
+        (reply,) = pairs.ask_candidate([chat])
+
+    assert reply.text == "3"
+    assert candidate.bodies[0]["max_tokens"] == 3
+    assert "stop" not in candidate.bodies[0]
+
+
+def test_a_candidate_that_was_never_reached_was_not_measured(server):
+    with Pairs(nobody(), server().url, setting()) as pairs, pytest.raises(Transient, match="nothing was compared"):
+        pairs.check()
+
+
+@pytest.mark.parametrize("side", ["candidate", "stable"])
+def test_a_server_of_another_model_is_named(server, side):
+    models = {"candidate": "tiny", "stable": "tiny"} | {side: "huge"}
+    servers = {name: server(model=model).url for name, model in models.items()}
+    with (
+        Pairs(servers["candidate"], servers["stable"], setting()) as pairs,
+        pytest.raises(Permanent, match=f"{side} at .* serves huge, not tiny"),
+    ):
+        pairs.check()
+
+
+def test_a_dead_stable_is_not_the_adapters_matter(server):
+    with Pairs(server().url, nobody(), setting()) as pairs:
+        pairs.check()
+
+
+@pytest.mark.parametrize("address", ["leader:8000", "http://[", "http://leader:port", "http://", ""])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(Permanent, match="write http://HOST:PORT"):
+        Pairs(address, None, setting())

@@ -1,0 +1,53 @@
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_rollout.canary.streams import Stream
+
+TEXT = "a\u2028ü"
+"""Holds a line separator that is no end of an event."""
+
+
+def event(**value):
+    return f"data: {json.dumps(value, ensure_ascii=False)}\r\n\r\n".encode()
+
+
+WHOLE = b"".join([
+    b": keep-alive\n\n",
+    event(choices=[{"delta": {"role": "assistant", "content": ""}}]),
+    event(choices=[{"delta": {"content": TEXT}}], usage=None),
+    event(choices=[{"delta": {}, "finish_reason": "stop"}]),
+    event(choices=[], usage={"completion_tokens": 3}),
+    b"data: [DONE]\n\n",
+])  # fmt: skip
+
+
+@given(st.lists(st.integers(0, len(WHOLE)), max_size=20))
+def test_a_stream_reads_the_same_wherever_it_is_cut_into_pieces(cuts):
+    stream, edges = Stream(0.0), [0, *sorted(cuts), len(WHOLE)]
+    for start, end in pairwise(edges):
+        stream.feed(WHOLE[start:end], 0.1)
+
+    reply = stream.reply(0.2)
+
+    assert (reply.text, reply.tokens, reply.failure) == (TEXT, 3, "")
+    assert (reply.ttft_ms, reply.total_ms) == (pytest.approx(100), pytest.approx(200))
+
+
+def test_the_first_token_is_the_first_text_and_not_the_role():
+    stream = Stream(0.0)
+    stream.feed(event(choices=[{"delta": {"role": "assistant", "content": ""}}]), 0.1)
+    stream.feed(event(choices=[{"delta": {"content": "x"}, "finish_reason": "stop"}]) + b"data: [DONE]\n\n", 0.3)
+
+    assert stream.reply(0.4).ttft_ms == pytest.approx(300)
+
+
+@pytest.mark.parametrize("data", [b"data: 3\n", b"data: {\n", b'data: {"choices": [1]}\n', b'data: {"usage": 3}\n'])
+def test_what_is_no_completion_is_a_failure(data):
+    stream = Stream(0.0)
+    stream.feed(data + WHOLE, 0.1)
+
+    assert stream.reply(0.2).failure == "stream of something else than completions"
