@@ -16,7 +16,7 @@ help: ## Print this list
 demo: ## Roll a model out four times on a real control plane: deploy, upgrade, roll back, stop a bad fabric
 	@exec $(PYTHON) -m devcluster.demo run
 
-test: check ## Run every check and every test, the devcluster and Airflow included
+test: check controlplane ## Run every check and every test, the devcluster and Airflow included
 	@exec $(PYTHON) -m pytest
 
 check: ## Lint, types, import contracts, example specs

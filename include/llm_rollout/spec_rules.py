@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from llm_rollout.canary.rules import MIN_ROUNDS
 from llm_rollout.spec import RolloutSpec
 
 
@@ -118,11 +119,12 @@ def transport(spec: RolloutSpec) -> Iterator[Broken]:
 
 
 def canary_size(spec: RolloutSpec) -> Iterator[Broken]:
-    """At least one whole round has to fit."""
+    """As many rounds as a promotion takes have to fit."""
     canary = spec.canary
-    if canary.round_pairs > canary.max_pairs:
-        message = f"a round is larger than max_pairs = {canary.max_pairs}"
-        yield Broken("canary.round_pairs", canary.round_pairs, message, f"set it to at most {canary.max_pairs}")
+    most = canary.max_pairs // MIN_ROUNDS
+    if canary.round_pairs > most:
+        message = f"nothing could be promoted: that takes {MIN_ROUNDS} rounds, and max_pairs = {canary.max_pairs}"
+        yield Broken("canary.round_pairs", canary.round_pairs, message, f"set it to at most {most}")
 
 
 def canary_tasks(spec: RolloutSpec) -> Iterator[Broken]:

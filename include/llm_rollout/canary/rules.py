@@ -10,6 +10,10 @@ WEIGHTS: Mapping[str, float] = MappingProxyType({"errors": 0.25, "quality": 0.14
 """How the chance of a false rollback is shared out: wealth counts by these parts, brought to a sum of 1."""
 
 
+MIN_ROUNDS = 7
+"""No promotion before: a few rounds say nothing about an incident that lasts a few rounds."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """Limits of one comparison. Shares are of 1, not percent."""
@@ -22,8 +26,7 @@ class Rules:
     """Smaller rounds are gathered up to it. A round must outlast whatever one side suffers alone."""
     max_pairs: int = 3000
     """Undecided after so many."""
-    min_rounds: int = 7
-    """No promotion before: a few rounds say nothing about an incident that lasts a few rounds."""
+    min_rounds: int = MIN_ROUNDS
     error_margin: float = 0.01
     """One request in 100 more that fails is the first difference that users report."""
     quality_margin: float = 0.03
