@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from llm_rollout import __version__
 from llm_rollout.errors import Permanent, Transient
 
-COMMANDS = ("check", "status", "stage", "probe", "evaluate")
+COMMANDS = ("check", "status", "stage", "verify", "probe", "evaluate")
 
 EXIT_PERMANENT = 3
 EXIT_TRANSIENT = 4
