@@ -48,12 +48,17 @@ class Faults:
 
 _SCRIPTS = {
     "crash": 'echo "devcluster fault: crash"; exit {code}',
-    # Process 1 has no default actions, so SIGTERM has to be handed on; a trapped signal ends a `wait` early.
+    # Process 1 has no default actions, so SIGTERM has to be handed on. A trapped signal ends a `wait` early, and a
+    # shell that has told how a child ended may answer 127 when asked again.
     "crash_after": """
-        "$@" & child=$!
-        trap 'kill -TERM $child' TERM
+        "$@" & child=$! again=1 ended=
+        trap 'kill -TERM $child 2>/dev/null; again=1' TERM
         (sleep {seconds}; kill -9 $child 2>/dev/null) &
-        while kill -0 $child 2>/dev/null; do wait $child 2>/dev/null; ended=$?; done
+        while [ $again = 1 ]; do
+            again=0
+            wait $child 2>/dev/null; status=$?
+            [ $status = 127 ] && [ -n "$ended" ] || ended=$status
+        done
         [ $ended = 137 ] || exit $ended
         echo "devcluster fault: crash"
         exit {code}
