@@ -270,8 +270,9 @@ def test_another_choice_of_files_adds_to_what_is_published(bench):
 def test_remains_of_a_killed_process_go(bench):
     bench.stage("v1")
     (bench.store / ".staging/00000009/x").mkdir(parents=True)
-    whole = next((bench.store / "blobs/sha256").rglob("*/*"))
-    (bench.store / f"partial/sha256-{whole.name}").mkdir()
+    for algorithm in ("sha256", "git-sha1"):
+        whole = next((bench.store / "blobs" / algorithm).rglob("*/*"))
+        (bench.store / f"partial/{algorithm}-{whole.name}").mkdir()
     bench.stage("v2")
     assert bench.nothing_left()
 

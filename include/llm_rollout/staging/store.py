@@ -97,8 +97,8 @@ class Store:
         for left in (self.root / ".staging").iterdir():
             shutil.rmtree(left, ignore_errors=True)
         for folder in (self.root / "partial").iterdir():
-            algorithm, _, digest = folder.name.partition("-")
-            if self.blob(Digest(algorithm, digest)).exists():
+            algorithm, _, digits = folder.name.rpartition("-")
+            if self.blob(Digest(algorithm, digits)).exists():
                 shutil.rmtree(folder, ignore_errors=True)
 
     def adopt(self, data: Path, file: File) -> None:
