@@ -8,12 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from llm_rollout import __version__
+from llm_rollout.commands.job_lines import EXIT_PERMANENT, EXIT_TRANSIENT
 from llm_rollout.errors import Permanent, Transient
 
 COMMANDS = ("check", "status", "stage", "verify", "probe", "evaluate")
-
-EXIT_PERMANENT = 3
-EXIT_TRANSIENT = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,17 +47,13 @@ class _Api:
         header = {"Accept": "application/json", "Content-Type": content_type}
         try:
             reply = self._client.call_api(
-                path,
-                method,
-                {},
-                list((query or {}).items()),
-                header,
+                path, method, {}, list((query or {}).items()), header,
                 body=body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,
                 _return_http_data_only=True,
                 _request_timeout=TIMEOUT_SECONDS,
-            )
+            )  # fmt: skip
             return str(reply.data.decode("utf-8", errors="replace"))
         except ApiException as error:
             raise _sorted(error, f"{method} {path}") from None

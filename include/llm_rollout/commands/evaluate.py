@@ -7,7 +7,6 @@ lines, the report last. Exit code 0 whatever was decided.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import threading
@@ -21,6 +20,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_rollout.commands import job_lines
+from llm_rollout.commands.job_lines import tell
 from llm_rollout.errors import Permanent, Transient
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "compare a candidate with the stable revision on the same prompts"
 
-EXIT_USAGE = 2
-EXIT_PERMANENT = 3
-EXIT_TRANSIENT = 4
 _EXIT_TERMINATED = 128 + signal.SIGTERM
 
 _ASKING_SHARE = 0.9
@@ -61,13 +59,13 @@ def _run(options: argparse.Namespace) -> int:
     try:
         config = _config(options.config)
     except ValueError as error:
-        return _error("Usage", f"--config: {error}", "give the canary part of the spec as JSON", EXIT_USAGE)
+        return _error("Usage", f"--config: {error}", "give the canary part of the spec as JSON", job_lines.EXIT_USAGE)
     try:
         _evaluate(options, config)
     except Permanent as error:
-        return _error("Permanent", str(error), "put that right, then run it again", EXIT_PERMANENT)
+        return _error("Permanent", str(error), "put that right, then run it again", job_lines.EXIT_PERMANENT)
     except Transient as error:
-        return _error("Transient", str(error), "see that the servers run, then run it again", EXIT_TRANSIENT)
+        return _error("Transient", str(error), "see that the servers run, then run it again", job_lines.EXIT_TRANSIENT)
     return 0
 
 
@@ -128,7 +126,7 @@ def _first_deployment(pairs: Pairs, tasks: Sequence[Task], config: Canary) -> No
         if now is None:
             break
         replies += now
-        _print({"event": "progress", "requests": len(replies), "tasks": len(tasks), "decision": "continue"})
+        tell({"event": "progress", "requests": len(replies), "tasks": len(tasks), "decision": "continue"})
     asked = list(zip(replies, tasks, strict=False))
     seen = first.tally([answer(reply, task) for reply, task in asked])
     whole = len(replies) == len(tasks)
@@ -174,7 +172,7 @@ def _progress(rules: Any, standing: Standing) -> None:
         metric: {"worse": _short(worse), "not_worse": _short(held)}
         for metric, (worse, held) in judge.evidence(standing).items()
     }
-    _print({
+    tell({
         "event": "progress",
         "round": standing.rounds,
         "pairs": standing.totals.pairs,
@@ -187,7 +185,7 @@ def _progress(rules: Any, standing: Standing) -> None:
 def _report(
     decision: Decision, pairs: int, rounds: int, candidate: dict[str, Any], stable: dict[str, Any] | None
 ) -> None:
-    _print({
+    tell({
         "event": "report",
         "decision": decision.outcome,
         "metric": decision.metric,
@@ -249,9 +247,5 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _error(kind: str, message: str, remedy: str, code: int) -> int:
-    _print({"event": "error", "class": kind, "message": message, "remedy": remedy})
+    tell(job_lines.error(kind, message, remedy))
     return code
-
-
-def _print(line: dict[str, Any]) -> None:
-    print(json.dumps(line), flush=True)

@@ -7,12 +7,13 @@ find each other by the Job's host names; by hand, give every member the same --a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llm_rollout.commands import job_lines
+from llm_rollout.commands.job_lines import tell
 from llm_rollout.errors import Permanent, Transient
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "measure the RDMA fabric between nodes and name what is bad"
 
-EXIT_PERMANENT = 3
-EXIT_TRANSIENT = 4
 DEFAULT_PORT = 18500
 
 
@@ -52,8 +51,8 @@ def run(options: argparse.Namespace) -> int:
     except (Permanent, Transient) as error:
         permanent = isinstance(error, Permanent)
         remedy = "see llm-rollout probe --help" if permanent else "run it again once all members can start"
-        _print({"event": "error", "class": type(error).__name__, "message": str(error), "remedy": remedy})
-        return EXIT_PERMANENT if permanent else EXIT_TRANSIENT
+        tell(job_lines.error(type(error).__name__, str(error), remedy))
+        return job_lines.EXIT_PERMANENT if permanent else job_lines.EXIT_TRANSIENT
 
 
 def _coordinate(options: argparse.Namespace, places: Places) -> int:
@@ -67,8 +66,8 @@ def _coordinate(options: argparse.Namespace, places: Places) -> int:
         join_seconds=options.join_seconds,
         deadline_seconds=options.deadline_seconds,
     )
-    conclusion = coordinator.coordinate(places, peer.own_member(_node(options)), settings, _print)
-    _print(conclusion.as_report())
+    conclusion = coordinator.coordinate(places, peer.own_member(_node(options)), settings, tell)
+    tell(conclusion.as_report())
     return 0
 
 
@@ -78,7 +77,7 @@ def _take_part(options: argparse.Namespace, places: Places) -> int:
     member = peer.own_member(_node(options))
     peer.take_part(places.coordinator, places.index, member, time.monotonic() + options.deadline_seconds)
     message = f"{member.node} took part as index {places.index}; the report is with index 0"
-    _print({"event": "log", "message": message})
+    tell({"event": "log", "message": message})
     return 0
 
 
@@ -108,7 +107,3 @@ def _index(options: argparse.Namespace) -> int:
 
 def _node(options: argparse.Namespace) -> str:
     return str(options.node or os.environ.get("NODE_NAME") or socket.gethostname())
-
-
-def _print(line: dict[str, Any]) -> None:
-    print(json.dumps(line), flush=True)

@@ -17,15 +17,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from llm_rollout.commands import job_lines
+from llm_rollout.commands.job_lines import EXIT_NO_SPACE, EXIT_PERMANENT, EXIT_TRANSIENT
 from llm_rollout.errors import Permanent, Transient
+from llm_rollout.staging.listing import DEFAULT_EXCLUDE
 
 SUMMARY = "bring a commit's files onto a store, proven and published as a whole"
 
-EXIT_USAGE, EXIT_PERMANENT, EXIT_TRANSIENT, EXIT_NO_SPACE = 2, 3, 4, 5
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_CONNECTIONS = 16
-"""A connection brings about 90 MB/s from the public hub: 16 fill 10 Gbit/s (measured figures in the decision)."""
-DEFAULT_EXCLUDE = "original/*, *.pth, consolidated*"
+"""A connection brings about 90 MB/s from the public hub (xet-core issue 898): 16 fill 10 Gbit/s."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", required=True, type=Path, metavar="DIR", help="the model store, as a rule a PVC")
     parser.add_argument("--endpoint", help=f"the hub (default: HF_ENDPOINT, else {DEFAULT_ENDPOINT})")
     parser.add_argument("--include", action="append", metavar="GLOB", help="only these files; repeat; default: all")
-    parser.add_argument(
-        "--exclude", action="append", metavar="GLOB", help=f"not these files; repeat; default: {DEFAULT_EXCLUDE}"
-    )
+    usual = ", ".join(DEFAULT_EXCLUDE)
+    parser.add_argument("--exclude", action="append", metavar="GLOB", help=f"not these; repeat; default: {usual}")
     parser.add_argument(
         "--connections", type=_positive, default=DEFAULT_CONNECTIONS, metavar="N", help="at most (%(default)s)"
     )
@@ -73,7 +73,7 @@ def _stage(options: argparse.Namespace, token: str, emit: Any) -> Mapping[str, A
     # The hub's library reads these at import; its warnings would repeat what a server writes.
     os.environ.update(HF_ENDPOINT=endpoint, HF_HUB_VERBOSITY="critical", HF_HUB_DISABLE_TELEMETRY="1")
     from llm_rollout.adapters.hub import HuggingFaceHub  # noqa: PLC0415 - after the lines above
-    from llm_rollout.staging import listing, staging  # noqa: PLC0415 - loaded only by this command
+    from llm_rollout.staging import staging  # noqa: PLC0415 - loaded only by this command
 
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         raise Permanent("HF_TOKEN holds characters that no token has: set it to the token alone")
@@ -84,7 +84,7 @@ def _stage(options: argparse.Namespace, token: str, emit: Any) -> Mapping[str, A
         endpoint=endpoint,
         token=token or None,
         include=tuple(options.include or ()),
-        exclude=tuple(options.exclude) if options.exclude else listing.DEFAULT_EXCLUDE,
+        exclude=tuple(options.exclude) if options.exclude else DEFAULT_EXCLUDE,
         connections=options.connections,
         give_up_after_seconds=options.give_up_after,
     )
@@ -99,7 +99,7 @@ def _failed(emit: Any, error: Exception, code: int) -> int:
         EXIT_TRANSIENT: "run it again: it goes on where it was",
         EXIT_NO_SPACE: "make room, then run it again: it goes on where it was",
     }[code]
-    emit({"event": "error", "class": kind, "message": str(error), "remedy": remedy})
+    emit(job_lines.error(kind, str(error), remedy))
     return code
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from llm_rollout.commands import job_lines
+from llm_rollout.commands.job_lines import tell
 from llm_rollout.errors import Permanent
 
 SUMMARY = "compare a staged commit with its digests, every byte"
-
-EXIT_PERMANENT = 3
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,14 +26,10 @@ def run(options: argparse.Namespace) -> int:
     from llm_rollout.staging.verification import verify  # noqa: PLC0415
 
     try:
-        found = verify(Store(options.store.absolute()), options.repo, options.commit, _print)
+        found = verify(Store(options.store.absolute()), options.repo, options.commit, tell)
     except (Permanent, OSError) as error:
         message = str(error) if isinstance(error, Permanent) else f"{options.store}: {error.strerror}"
-        _print({"event": "error", "class": "Permanent", "message": message, "remedy": "see the message"})
-        return EXIT_PERMANENT
-    _print({"event": "report", **asdict(found)})
-    return EXIT_PERMANENT if found.missing or found.mismatches else 0
-
-
-def _print(line: Mapping[str, Any]) -> None:
-    print(json.dumps(line), flush=True)
+        tell(job_lines.error("Permanent", message, "see the message"))
+        return job_lines.EXIT_PERMANENT
+    tell({"event": "report", **asdict(found)})
+    return job_lines.EXIT_PERMANENT if found.missing or found.mismatches else 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -32,6 +34,18 @@ class Digest:
         """As people write it: ``sha256:ab…``."""
         return f"{self.algorithm}:{self.hex}"
 
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """The digest that ``str`` wrote."""
+        algorithm, _, digits = text.partition(":")
+        return cls(algorithm, digits)
+
+    def begin(self, size_bytes: int) -> hashlib._Hash:
+        """A computation that ends in ``hex`` when fed with the content, which has ``size_bytes``."""
+        if self.algorithm == "sha256":
+            return hashlib.sha256(usedforsecurity=False)
+        return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+
 
 @dataclass(frozen=True)
 class File:
@@ -50,11 +64,16 @@ def choose(commit: HubCommit, include: Sequence[str], exclude: Sequence[str]) ->
     Raises:
         Permanent: A name that could leave the directory, a file without digest, or no model among the files.
     """
-    taken = [file for file in commit.files if _matches(file.path, include or ("*",))]
-    files = tuple(sorted((_file(file) for file in taken if not _matches(file.path, exclude)), key=lambda f: f.path))
+    taken = (_file(file) for file in commit.files if is_chosen(file.path, include, exclude))
+    files = tuple(sorted(taken, key=lambda file: file.path))
     _refuse_clashes(files)
     _refuse_incomplete(files)
     return files
+
+
+def is_chosen(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Whether ``include`` (all when empty) takes the file and ``exclude`` leaves it."""
+    return _matches(path, include or ("*",)) and not _matches(path, exclude)
 
 
 def named_shards(index: bytes) -> Mapping[str, frozenset[str]]:
@@ -101,7 +120,6 @@ def _refuse_unsafe(path: str) -> None:
     unsafe = (
         not path.isprintable()
         or "\\" in path
-        or path.encode(errors="replace").decode(errors="replace") != path
         or any(part in {"", ".", ".."} or len(part.encode()) > _MOST_NAME_BYTES for part in parts)
         or parts[0] == MANIFEST
     )
@@ -110,10 +128,9 @@ def _refuse_unsafe(path: str) -> None:
 
 
 def _refuse_clashes(files: Sequence[File]) -> None:
-    paths = [file.path for file in files]
+    paths = Counter(file.path for file in files)
     folders = {path[: at.start()] for path in paths for at in re.finditer("/", path)}
-    clashing = sorted({path for path in paths if paths.count(path) > 1 or path in folders}) if folders or paths else []
-    if clashing:
+    if clashing := sorted(path for path, times in paths.items() if times > 1 or path in folders):
         raise Permanent(f"the repository lists {clashing[0]!r} twice, or as a file and as a directory")
 
 

@@ -128,15 +128,14 @@ def _overwrite(path: Path, text: str) -> None:
 
 
 def _text(count: int) -> str:
-    owner = {"token": _TOKEN, "host": os.uname().nodename, "process": _process(os.getpid()), "beat": count}
-    return json.dumps(owner)
+    return json.dumps({"host": os.uname().nodename, "process": _process(os.getpid()), "beat": count})
 
 
 def _dead(text: str) -> bool:
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        table, number, _ = json.loads(text)["process"]
-        if table == _table():
-            return bool(_process(number) != json.loads(text)["process"])
+    with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
+        holder = json.loads(text)["process"]
+        if holder[0] == _table():
+            return bool(_process(holder[1]) != holder)
     return False
 
 
@@ -170,6 +169,3 @@ def _name(number: int) -> str:
 
 def _number(path: Path) -> int:
     return int(path.name) if path.name.isdigit() else 0
-
-
-_TOKEN = uuid.uuid4().hex

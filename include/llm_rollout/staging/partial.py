@@ -8,7 +8,6 @@ after the data has been flushed, so what it names survives the loss of the node.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -35,7 +34,7 @@ class Partial:
         self.data = folder / f"data.{number:08d}"
         self._arrived = self._take_up()
         self._handle = os.open(self.data, os.O_RDWR | os.O_CREAT, 0o644)
-        self._digest = _new_digest(file)
+        self._digest = file.digest.begin(file.size_bytes)
         self._digested = 0
         self._unjournalled = 0
         self._lock = threading.Lock()
@@ -93,7 +92,7 @@ class Partial:
             (self._folder / "journal").unlink(missing_ok=True)
             os.ftruncate(self._handle, 0)
             self._arrived, self._unjournalled = [], 0
-            self._digest, self._digested = _new_digest(self.file), 0
+            self._digest, self._digested = self.file.digest.begin(self.file.size_bytes), 0
 
     def close(self) -> None:
         """Journal what has arrived, so that the next process goes on from here. Twice is fine."""
@@ -169,9 +168,3 @@ def _merged(intervals: list[Interval]) -> list[Interval]:
         else:
             merged.append((start, end))
     return merged
-
-
-def _new_digest(file: File) -> hashlib._Hash:
-    if file.digest.algorithm == "sha256":
-        return hashlib.sha256(usedforsecurity=False)
-    return hashlib.sha1(b"blob %d\0" % file.size_bytes, usedforsecurity=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_rollout.staging.listing import File
@@ -108,10 +108,10 @@ class Schedule:
             self.stopped = True
             self._changed.notify_all()
 
-    def failing(self) -> Iterator[Fetch]:
+    def failing(self) -> list[Fetch]:
         """Files that are not done and whose last request failed."""
         with self._changed:
-            return iter([fetch for fetch in self.fetches if not fetch.done and fetch.failures])
+            return [fetch for fetch in self.fetches if not fetch.done and fetch.failures]
 
 
 def parts_of(partial: Partial) -> list[Interval]:

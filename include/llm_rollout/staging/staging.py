@@ -17,7 +17,7 @@ from llm_rollout.staging.meter import Meter
 from llm_rollout.staging.partial import Partial
 from llm_rollout.staging.source import Addresses, Repository
 from llm_rollout.staging.store import Store, explained, read_manifest
-from llm_rollout.staging.transfer import Transfer, wait_before_retry
+from llm_rollout.staging.transfer import Transfer, backoff_seconds
 
 REPORT_EVERY_SECONDS = 5.0
 _MOST_NAMED_FILES = 16
@@ -71,14 +71,13 @@ def stage(request: Request, hub: Hub, emit: Emit) -> Report:
     commit = _resolved(request, hub)
     files = choose(commit, request.include, request.exclude)
     store = Store(request.store)
-    meter = Meter(sum(file.size_bytes for file in files), 0)
     try:
         store.prepare()
-        if not store.published(request.repo, commit.commit, files):
+        if store.published(request.repo, commit.commit, files):
+            meter = _all_there(files)
+        else:
             with lock.held(store.lock, _Waiting(emit)) as holding:
                 meter = _Staging(request, commit.commit, store, holding, emit).run(files)
-        else:
-            meter.reused_bytes = meter.total_bytes
     except OSError as error:
         raise explained(error, request.store) from None
     return Report(
@@ -102,9 +101,9 @@ class _Staging:
 
     def run(self, files: Sequence[File]) -> Meter:
         """Fetch and publish; whoever held the lock before may have done all of it."""
-        total = sum(file.size_bytes for file in files)
         if self.store.published(self.request.repo, self.commit, files):
-            return Meter(total, total)
+            return _all_there(files)
+        total = sum(file.size_bytes for file in files)
         self.store.sweep()
         lacking = [file for file in _each_once(files) if not self.store.has_blob(file)]
         partials = [Partial(self.store.partial(file.digest), file, self.holding.number) for file in lacking]
@@ -136,8 +135,8 @@ class _Staging:
             return
         request = self.request
         repository = Repository(request.endpoint, request.repo, self.commit, request.token)
-        transfer = Transfer(self.store, partials, Addresses(repository), self.holding, meter)
-        transfer.give_up_after_seconds = request.give_up_after_seconds
+        patience = request.give_up_after_seconds
+        transfer = Transfer(self.store, partials, Addresses(repository), self.holding, meter, patience)
         transfer.run(request.connections, lambda: report.now_and_then(transfer))
 
     def _shards(self, files: Sequence[File]) -> Mapping[str, frozenset[str]]:
@@ -204,7 +203,7 @@ def _resolved(request: Request, hub: Hub) -> HubCommit:
         except Transient:
             if tries and time.monotonic() - started > request.give_up_after_seconds:
                 raise
-            wait_before_retry(tries)
+            time.sleep(backoff_seconds(tries))
             tries += 1
             continue
         if not re.fullmatch(r"[0-9a-f]{40}", commit.commit):
@@ -212,13 +211,17 @@ def _resolved(request: Request, hub: Hub) -> HubCommit:
         return commit
 
 
+def _all_there(files: Sequence[File]) -> Meter:
+    total = sum(file.size_bytes for file in files)
+    return Meter(total, reused_bytes=total)
+
+
 def _each_once(files: Iterable[File]) -> list[File]:
     return list({file.digest: file for file in files}.values())
 
 
 def _published_file(entry: Mapping[str, Any]) -> File:
-    algorithm, _, digest = str(entry["digest"]).partition(":")
-    return File(str(entry["path"]), int(entry["size_bytes"]), Digest(algorithm, digest))
+    return File(str(entry["path"]), int(entry["size_bytes"]), Digest.parse(entry["digest"]))
 
 
 def as_line(report: Report) -> dict[str, Any]:

@@ -85,12 +85,9 @@ class Store:
             )
 
     def prepare(self) -> None:
-        """Make the directories; say plainly when that is not allowed."""
-        try:
-            for name in ("blobs", "partial", "models", ".staging"):
-                (self.root / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise explained(error, self.root) from None
+        """Make the directories."""
+        for name in ("blobs", "partial", "models", ".staging"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def sweep(self) -> None:
         """Remove what processes that are gone had begun to put together. Only for the holder of the lock."""

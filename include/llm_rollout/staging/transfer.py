@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass, field
 
 from llm_rollout.errors import Permanent, Transient
 from llm_rollout.staging.lock import Holding, LockLost
 from llm_rollout.staging.meter import Meter
 from llm_rollout.staging.partial import Partial
-from llm_rollout.staging.schedule import Fetch, Part, Schedule
+from llm_rollout.staging.schedule import SEGMENT_BYTES, Fetch, Part, Schedule
 from llm_rollout.staging.source import STALL_SECONDS, Addresses, Connection, RangeIgnored, Refused
 from llm_rollout.staging.store import Store, explained
 
@@ -25,21 +24,23 @@ _LONGEST_PAUSE_SECONDS = 20.0
 _LOOK_SECONDS = 0.1
 
 
+@dataclass(eq=False)
 class Transfer:
     """One run over the files that the store lacks."""
 
-    def __init__(
-        self, store: Store, partials: Sequence[Partial], addresses: Addresses, holding: Holding, meter: Meter
-    ) -> None:
-        """Prepare; ``run`` fetches."""
-        self._store = store
-        self._addresses = addresses
-        self._holding = holding
-        self._meter = meter
-        self._random = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._failure: BaseException | None = None
+    store: Store
+    partials: InitVar[Sequence[Partial]]
+    addresses: Addresses
+    holding: Holding
+    meter: Meter
+    give_up_after_seconds: float
+    """How long a fault may bring nothing new."""
+    schedule: Schedule = field(init=False)
+    _failure: BaseException | None = field(init=False, default=None)
+
+    def __post_init__(self, partials: Sequence[Partial]) -> None:
+        """Nothing is fetched before ``run``."""
         self.schedule = Schedule(partials)
-        self.give_up_after_seconds = 300.0
 
     def run(self, connections: int, report: Callable[[], None]) -> None:
         """Return once every file has its final name; ``report`` is called ten times a second.
@@ -64,14 +65,14 @@ class Transfer:
             raise self._failure
 
     def _useful(self, connections: int) -> int:
-        parts = sum(len(fetch.missing) + fetch.file.size_bytes // 2**26 for fetch in self.schedule.fetches)
+        parts = sum(len(fetch.missing) + fetch.file.size_bytes // SEGMENT_BYTES for fetch in self.schedule.fetches)
         return max(1, min(connections, parts))
 
     def _stall_seconds(self) -> float:
         return min(STALL_SECONDS, max(0.5, self.give_up_after_seconds))
 
     def _work(self) -> None:
-        connection = Connection(self._addresses, self._stall_seconds())
+        connection = Connection(self.addresses, self._stall_seconds())
         buffer = memoryview(bytearray(_BLOCK_BYTES))
         last: Fetch | None = None
         try:
@@ -79,7 +80,7 @@ class Transfer:
                 last = part.fetch
                 self._fetch(connection, part, buffer)
         except OSError as error:
-            self._fail(explained(error, self._store.root))
+            self._fail(explained(error, self.store.root))
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._fail(error)
         finally:
@@ -105,7 +106,7 @@ class Transfer:
                 self.schedule.pause(pause)
         except Transient as error:
             cause, pause = str(error), self._pause(part.fetch, None)
-        self._meter.failures += bool(cause)
+        self.meter.failures += bool(cause)
         if self.schedule.give_back(part, reached[0], cause=cause, pause_seconds=pause):
             self._complete(part.fetch)
         elif not cause:
@@ -118,11 +119,11 @@ class Transfer:
             if not count:
                 connection.close()
                 raise Transient(f"{part.fetch.file.path}: the answer ended at byte {reached[0]} of {part.end}")
-            self._holding.refuse_if_lost()
+            self.holding.refuse_if_lost()
             if self.schedule.stopped:
                 raise Transient("stopped")
             new = part.fetch.partial.write(reached[0], buffer[:count])
-            self._meter.received(count, new)
+            self.meter.received(count, new)
             part.fetch.failures = 0 if new else part.fetch.failures
             reached[0] += count
         connection.finish()
@@ -130,22 +131,20 @@ class Transfer:
     def _pause(self, fetch: Fetch, asked_seconds: float | None) -> float:
         if asked_seconds is not None:
             return min(asked_seconds, max(1.0, self.give_up_after_seconds))
-        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(fetch.failures, 10))
-        return self._random.uniform(longest / 2, longest)
+        return backoff_seconds(fetch.failures)
 
     def _complete(self, fetch: Fetch) -> None:
         file, found = fetch.file, fetch.partial.hex_digest()
         if found == file.digest.hex:
-            self._holding.refuse_if_lost()
-            os.truncate(fetch.partial.data, file.size_bytes)
-            self._store.adopt(fetch.partial.data, file)
+            self.holding.refuse_if_lost()
+            self.store.adopt(fetch.partial.data, file)
             fetch.partial.remove()
             self.schedule.finish(fetch)
             return
         fetch.mismatches += 1
-        self._meter.dropped(fetch.partial.arrived_bytes())
+        self.meter.dropped(fetch.partial.arrived_bytes())
         fetch.partial.forget()
-        self._addresses.forget(file)
+        self.addresses.forget(file)
         if fetch.mismatches >= MOST_MISMATCHES:
             fetch.partial.remove()
             raise Permanent(
@@ -155,17 +154,18 @@ class Transfer:
         self.schedule.restart(fetch)
 
     def _give_up_in_time(self) -> None:
-        failing = list(self.schedule.failing())
-        stalled = self._meter.standstill_seconds() > self.give_up_after_seconds
+        failing = self.schedule.failing()
+        stalled = self.meter.standstill_seconds() > self.give_up_after_seconds
         if stalled and failing and all(fetch.failures > 1 for fetch in failing):
             self._fail(
                 Transient(
-                    f"nothing new came for {self._meter.standstill_seconds():.0f} s, {len(failing)} files are not "
+                    f"nothing new came for {self.meter.standstill_seconds():.0f} s, {len(failing)} files are not "
                     f"whole; the last cause: {failing[0].cause}"
                 )
             )
 
 
-def wait_before_retry(tries: int) -> None:
-    """Pause after the ``tries``-th failure of a request that nothing else can be done without."""
-    time.sleep(min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**tries))
+def backoff_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row; spread, so that those who failed together do not meet again."""
+    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(failures, 10))
+    return random.uniform(longest / 2, longest)  # noqa: S311 - guards nothing

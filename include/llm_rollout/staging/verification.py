@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_rollout.errors import Permanent
-from llm_rollout.staging.listing import MANIFEST
+from llm_rollout.staging.listing import MANIFEST, Digest
 from llm_rollout.staging.store import Store, read_manifest
 
 _BLOCK_BYTES = 1024 * 1024
@@ -74,15 +73,13 @@ def _entries(folder: Path, repo: str, commit: str) -> Sequence[Mapping[str, Any]
 
 def _digest(path: Path, entry: Mapping[str, Any]) -> str | None:
     """The digest in the manifest's words, None where there is no file."""
-    algorithm = str(entry["digest"]).partition(":")[0]
-    digest = hashlib.new(algorithm.removeprefix("git-"), usedforsecurity=False)
+    expected = Digest.parse(entry["digest"])
     try:
         with path.open("rb", buffering=0) as stream:
-            if algorithm == "git-sha1":
-                digest.update(b"blob %d\0" % path.stat().st_size)
+            digest = expected.begin(path.stat().st_size)
             buffer = memoryview(bytearray(_BLOCK_BYTES))
             while count := stream.readinto(buffer):
                 digest.update(buffer[:count])
     except FileNotFoundError:
         return None
-    return f"{algorithm}:{digest.hexdigest()}"
+    return str(Digest(expected.algorithm, digest.hexdigest()))

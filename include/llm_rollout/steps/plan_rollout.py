@@ -6,7 +6,6 @@ The runner has taken the model's lease and opened the run's entry before this st
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from typing import Any
 
 from llm_rollout import kinds, lease, names, record
@@ -16,6 +15,7 @@ from llm_rollout.ports import HubCommit, Manifest, Ports
 from llm_rollout.record import Record
 from llm_rollout.rollout import Rollout, RolloutPlan
 from llm_rollout.spec import RolloutSpec
+from llm_rollout.staging.listing import is_chosen
 from llm_rollout.steps import capacity, forecast, permissions, pod_state, preconditions, traffic
 from llm_rollout.steps.preconditions import Ground, Problem
 from llm_rollout.steps.traffic import Traffic
@@ -109,12 +109,7 @@ def _resolve(rollout: Rollout, ports: Ports) -> tuple[str, int]:
 
 def _weights_bytes(found: HubCommit) -> int:
     """What the stage Job will fetch of the commit."""
-
-    def matches(path: str, patterns: tuple[str, ...]) -> bool:
-        return any(fnmatch(path, pattern) for pattern in patterns)
-
-    staged = (file for file in found.files if matches(file.path, INCLUDE) and not matches(file.path, EXCLUDE))
-    return sum(file.size_bytes for file in staged)
+    return sum(file.size_bytes for file in found.files if is_chosen(file.path, INCLUDE, EXCLUDE))
 
 
 def _ground(spec: RolloutSpec, ports: Ports, revision_id: str) -> Ground:
