@@ -12,10 +12,10 @@ from typing import Any
 from llm_rollout.errors import Permanent, Transient
 from llm_rollout.ports import Hub, HubCommit
 from llm_rollout.staging import headers, lock
+from llm_rollout.staging.http_transport import HttpTransport, Repository
 from llm_rollout.staging.listing import INDEX, Digest, File, choose, named_shards, refuse_absent_shards
 from llm_rollout.staging.meter import Meter
 from llm_rollout.staging.partial import Partial
-from llm_rollout.staging.source import Addresses, Repository
 from llm_rollout.staging.store import Store, explained, read_manifest
 from llm_rollout.staging.transfer import Transfer, backoff_seconds
 
@@ -136,7 +136,7 @@ class _Staging:
         request = self.request
         repository = Repository(request.endpoint, request.repo, self.commit, request.token)
         patience = request.give_up_after_seconds
-        transfer = Transfer(self.store, partials, Addresses(repository), self.holding, meter, patience)
+        transfer = Transfer(self.store, partials, HttpTransport(repository), self.holding, meter, patience)
         transfer.run(request.connections, lambda: report.now_and_then(transfer))
 
     def _shards(self, files: Sequence[File]) -> Mapping[str, frozenset[str]]:

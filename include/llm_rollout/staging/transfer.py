@@ -12,8 +12,8 @@ from llm_rollout.staging.lock import Holding, LockLost
 from llm_rollout.staging.meter import Meter
 from llm_rollout.staging.partial import Partial
 from llm_rollout.staging.schedule import SEGMENT_BYTES, Fetch, Part, Schedule
-from llm_rollout.staging.source import STALL_SECONDS, Addresses, Connection, RangeIgnored, Refused
 from llm_rollout.staging.store import Store, explained
+from llm_rollout.staging.transport import STALL_SECONDS, Connection, RangeIgnored, Refused, Transport
 
 MOST_MISMATCHES = 3
 """A digest that is wrong so often is wrong at its source."""
@@ -30,7 +30,7 @@ class Transfer:
 
     store: Store
     partials: InitVar[Sequence[Partial]]
-    addresses: Addresses
+    transport: Transport
     holding: Holding
     meter: Meter
     give_up_after_seconds: float
@@ -72,7 +72,7 @@ class Transfer:
         return min(STALL_SECONDS, max(0.5, self.give_up_after_seconds))
 
     def _work(self) -> None:
-        connection = Connection(self.addresses, self._stall_seconds())
+        connection = self.transport.connect(self._stall_seconds())
         buffer = memoryview(bytearray(_BLOCK_BYTES))
         last: Fetch | None = None
         try:
@@ -144,7 +144,7 @@ class Transfer:
         fetch.mismatches += 1
         self.meter.dropped(fetch.partial.arrived_bytes())
         fetch.partial.forget()
-        self.addresses.forget(file)
+        self.transport.distrust(file)
         if fetch.mismatches >= MOST_MISMATCHES:
             fetch.partial.remove()
             raise Permanent(

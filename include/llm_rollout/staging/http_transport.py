@@ -21,28 +21,14 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from llm_rollout import __version__
 from llm_rollout.errors import Permanent, Transient
 from llm_rollout.staging.listing import File
+from llm_rollout.staging.transport import RangeIgnored, Refused
 
-STALL_SECONDS = 30.0
-"""A connection that brings no byte for so long is opened anew."""
 _MOST_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _RETRIED = {408, 409, 425, 429}
 _DRAINED_BYTES = 64 * 1024
 """A short rest of an answer is read, so that its connection can be used again."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-
-
-class Refused(Transient):
-    """The server wants no requests for a while. ``seconds`` is what it asked for, if it did."""
-
-    def __init__(self, message: str, seconds: float | None) -> None:
-        """Remember how long to wait."""
-        super().__init__(message)
-        self.seconds = seconds
-
-
-class RangeIgnored(Transient):
-    """The server sends the whole file whatever is asked for."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +49,13 @@ class Repository:
         return f"{self.endpoint.rstrip('/')}/{self.repo}/resolve/{self.commit}/{quote(path)}"
 
 
-class Addresses:
-    """The addresses that the hub redirected to, shared by all connections; they expire and are then asked for anew."""
+class HttpTransport:
+    """``transport.Transport`` over plain HTTP.
+
+    All connections share the addresses that the hub redirected to; they expire and are then asked for anew.
+    """
+
+    name = "HTTP"
 
     def __init__(self, repository: Repository) -> None:
         """Know only the hub's own addresses."""
@@ -72,7 +63,16 @@ class Addresses:
         self._known: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def of(self, file: File) -> str:
+    def connect(self, stall_seconds: float) -> HttpConnection:
+        """See ``transport.Transport``."""
+        return HttpConnection(self, stall_seconds)
+
+    def distrust(self, file: File) -> None:
+        """Ask the hub again."""
+        with self._lock:
+            self._known.pop(file.path, None)
+
+    def address(self, file: File) -> str:
         """Where to read the file."""
         with self._lock:
             return self._known.get(file.path) or self.repository.address(file.path)
@@ -81,11 +81,6 @@ class Addresses:
         """Go there directly from now on."""
         with self._lock:
             self._known[file.path] = address
-
-    def forget(self, file: File) -> None:
-        """Ask the hub again."""
-        with self._lock:
-            self._known.pop(file.path, None)
 
     def headers(self, address: str) -> dict[str, str]:
         """The token for the hub, nothing for anybody else."""
@@ -97,12 +92,12 @@ class Addresses:
         return _origin(urlsplit(address)) == _origin(urlsplit(self.repository.endpoint))
 
 
-class Connection:
+class HttpConnection:
     """One worker's connections, one an origin, kept open. Not safe to share between threads."""
 
-    def __init__(self, addresses: Addresses, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(self, transport: HttpTransport, stall_seconds: float) -> None:
         """Open nothing yet."""
-        self._addresses = addresses
+        self._transport = transport
         self._stall_seconds = stall_seconds
         self._open: dict[tuple[str, str, int], http.client.HTTPConnection] = {}
         self._answer: http.client.HTTPResponse | None = None
@@ -148,14 +143,14 @@ class Connection:
         self._answer = None
 
     def _follow(self, file: File, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        address = self._addresses.of(file)
+        address = self._transport.address(file)
         for _ in range(_MOST_REDIRECTS):
             answer = self._get(address, headers)
             location = answer.getheader("Location")
             if answer.status not in _REDIRECTS or not location:
                 self._refuse_error(answer, file, address)
-                if address != self._addresses.repository.address(file.path):
-                    self._addresses.learn(file, address)
+                if address != self._transport.repository.address(file.path):
+                    self._transport.learn(file, address)
                 return answer
             self._drain(answer)
             address = self._next(address, location)
@@ -176,7 +171,7 @@ class Connection:
         self._origin = _origin(url)
         reused = self._origin in self._open
         try:
-            return self._send(url, {**headers, **self._addresses.headers(address)})
+            return self._send(url, {**headers, **self._transport.headers(address)})
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if reused:
@@ -210,12 +205,12 @@ class Connection:
         said = f"{self._host()} answered {answer.status} for {file.path}"
         if answer.status in _RETRIED or answer.status >= 500:  # noqa: PLR2004 - server errors
             raise Refused(said, _retry_after(answer.getheader("Retry-After")))
-        redirected = address != self._addresses.repository.address(file.path)
+        redirected = address != self._transport.repository.address(file.path)
         if redirected or answer.status == 416:  # noqa: PLR2004 - range not satisfiable
-            self._addresses.forget(file)
+            self._transport.distrust(file)
             raise Transient(f"{said} (an address that the hub gave; it is asked for a new one)")
         remedy = _REMEDIES.get(answer.status, "check model.endpoint")
-        raise Permanent(f"{said} of {self._addresses.repository.repo}: {remedy}")
+        raise Permanent(f"{said} of {self._transport.repository.repo}: {remedy}")
 
     def _host(self) -> str:
         return self._origin[1] if self._origin else "the hub"
