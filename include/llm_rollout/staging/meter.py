@@ -43,6 +43,11 @@ class Meter:
         with self._lock:
             return time.monotonic() - self._moved
 
+    def be_patient_again(self) -> None:
+        """Another way is tried now: count the standstill anew."""
+        with self._lock:
+            self._moved = time.monotonic()
+
     def reading(self) -> dict[str, Any]:
         """The numbers of a progress line."""
         with self._lock:

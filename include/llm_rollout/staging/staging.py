@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from llm_rollout.staging.meter import Meter
 from llm_rollout.staging.partial import Partial
 from llm_rollout.staging.store import Store, explained, read_manifest
 from llm_rollout.staging.transfer import Transfer, backoff_seconds
+from llm_rollout.staging.transport import Transport
 
 REPORT_EVERY_SECONDS = 5.0
 _MOST_NAMED_FILES = 16
@@ -133,11 +134,13 @@ class _Staging:
     def _fetch(self, partials: Sequence[Partial], meter: Meter, report: _Reporter) -> None:
         if not partials:
             return
+        patience = self.request.give_up_after_seconds
+        transfer = Transfer(self.store, partials, self._transports(), self.holding, meter, patience)
+        transfer.run(self.request.connections, lambda: report.now_and_then(transfer))
+
+    def _transports(self) -> Iterator[Transport]:
         request = self.request
-        repository = Repository(request.endpoint, request.repo, self.commit, request.token)
-        patience = request.give_up_after_seconds
-        transfer = Transfer(self.store, partials, HttpTransport(repository), self.holding, meter, patience)
-        transfer.run(request.connections, lambda: report.now_and_then(transfer))
+        yield HttpTransport(Repository(request.endpoint, request.repo, self.commit, request.token))
 
     def _shards(self, files: Sequence[File]) -> Mapping[str, frozenset[str]]:
         index = next((file for file in files if file.path == INDEX), None)

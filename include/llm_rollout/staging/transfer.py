@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 
 from llm_rollout.errors import Permanent, Transient
@@ -30,17 +30,20 @@ class Transfer:
 
     store: Store
     partials: InitVar[Sequence[Partial]]
-    transport: Transport
+    transports: Iterator[Transport]
+    """The ways to the bytes, best first; the next one is asked for only when the one before brings nothing."""
     holding: Holding
     meter: Meter
     give_up_after_seconds: float
     """How long a fault may bring nothing new."""
     schedule: Schedule = field(init=False)
+    transport: Transport = field(init=False)
     _failure: BaseException | None = field(init=False, default=None)
 
     def __post_init__(self, partials: Sequence[Partial]) -> None:
         """Nothing is fetched before ``run``."""
         self.schedule = Schedule(partials)
+        self.transport = next(self.transports)
 
     def run(self, connections: int, report: Callable[[], None]) -> None:
         """Return once every file has its final name; ``report`` is called ten times a second.
@@ -72,11 +75,16 @@ class Transfer:
         return min(STALL_SECONDS, max(0.5, self.give_up_after_seconds))
 
     def _work(self) -> None:
-        connection = self.transport.connect(self._stall_seconds())
+        transport = self.transport
+        connection = transport.connect(self._stall_seconds())
         buffer = memoryview(bytearray(_BLOCK_BYTES))
         last: Fetch | None = None
         try:
             while part := self.schedule.take(last):
+                if transport is not self.transport:
+                    connection.close()
+                    transport = self.transport
+                    connection = transport.connect(self._stall_seconds())
                 last = part.fetch
                 self._fetch(connection, part, buffer)
         except OSError as error:
@@ -156,13 +164,18 @@ class Transfer:
     def _give_up_in_time(self) -> None:
         failing = self.schedule.failing()
         stalled = self.meter.standstill_seconds() > self.give_up_after_seconds
-        if stalled and failing and all(fetch.failures > 1 for fetch in failing):
-            self._fail(
-                Transient(
-                    f"nothing new came for {self.meter.standstill_seconds():.0f} s, {len(failing)} files are not "
-                    f"whole; the last cause: {failing[0].cause}"
-                )
+        if not (stalled and failing and all(fetch.failures > 1 for fetch in failing)):
+            return
+        if following := next(self.transports, None):
+            self.transport = following
+            self.meter.be_patient_again()
+            return
+        self._fail(
+            Transient(
+                f"nothing new came for {self.meter.standstill_seconds():.0f} s, {len(failing)} files are not "
+                f"whole; the last cause: {failing[0].cause}"
             )
+        )
 
 
 def backoff_seconds(failures: int) -> float:
