@@ -62,7 +62,7 @@ class Schedule:
         """The next part, best of the file that the worker has open; waits for one; None when all is done."""
         with self._changed:
             while True:
-                if self.stopped or all(fetch.done for fetch in self.fetches):
+                if self._over():
                     return None
                 now = time.monotonic()
                 ready = [fetch for fetch in self.fetches if fetch.missing and fetch.not_before <= now]
@@ -108,10 +108,18 @@ class Schedule:
             self.stopped = True
             self._changed.notify_all()
 
+    def over_within(self, seconds: float) -> bool:
+        """Wait so long at most for the end: everything on the store, or stopped."""
+        with self._changed:
+            return self._changed.wait_for(self._over, seconds)
+
     def failing(self) -> list[Fetch]:
         """Files that are not done and whose last request failed."""
         with self._changed:
             return [fetch for fetch in self.fetches if not fetch.done and fetch.failures]
+
+    def _over(self) -> bool:
+        return self.stopped or all(fetch.done for fetch in self.fetches)
 
 
 def parts_of(partial: Partial) -> list[Interval]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 
 from llm_rollout.errors import Permanent, Transient
 from llm_rollout.staging.lock import Holding, LockLost
 from llm_rollout.staging.meter import Meter
+from llm_rollout.staging.pace import Pace
 from llm_rollout.staging.partial import Partial
 from llm_rollout.staging.schedule import SEGMENT_BYTES, Fetch, Part, Schedule
 from llm_rollout.staging.store import Store, explained
@@ -39,33 +41,40 @@ class Transfer:
     schedule: Schedule = field(init=False)
     transport: Transport = field(init=False)
     _failure: BaseException | None = field(init=False, default=None)
+    _refused: int = field(init=False, default=0)
 
     def __post_init__(self, partials: Sequence[Partial]) -> None:
         """Nothing is fetched before ``run``."""
         self.schedule = Schedule(partials)
         self.transport = next(self.transports)
 
-    def run(self, connections: int, report: Callable[[], None]) -> None:
+    def run(self, most_connections: int, report: Callable[[], None]) -> None:
         """Return once every file has its final name; ``report`` is called ten times a second.
 
         Raises:
             Permanent: A file cannot be had, or its content is wrong at its source.
             Transient: Nothing new came for ``give_up_after_seconds``; says why.
         """
-        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self._useful(connections))]
-        for worker in workers:
-            worker.start()
+        pace = Pace.begin(self._useful(most_connections), time.monotonic())
+        workers = self._hired(pace.connections)
         try:
-            while any(worker.is_alive() for worker in workers):
-                workers[0 if workers[0].is_alive() else -1].join(_LOOK_SECONDS)
+            while not self.schedule.over_within(_LOOK_SECONDS):
                 report()
                 self._give_up_in_time()
+                wanted = pace.look(self.meter.fetched_bytes, self._refused, time.monotonic())
+                workers += self._hired(wanted - len(workers))
         finally:
             self.schedule.stop()
             for worker in workers:
                 worker.join(self._stall_seconds() + 1)
         if self._failure is not None:
             raise self._failure
+
+    def _hired(self, count: int) -> list[threading.Thread]:
+        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        for worker in workers:
+            worker.start()
+        return workers
 
     def _useful(self, connections: int) -> int:
         parts = sum(len(fetch.missing) + fetch.file.size_bytes // SEGMENT_BYTES for fetch in self.schedule.fetches)
@@ -110,6 +119,7 @@ class Transfer:
             part.fetch.whole, cause = True, str(ignored)
         except Refused as refused:
             cause, pause = str(refused), self._pause(part.fetch, refused.seconds)
+            self._refused += 1
             if refused.seconds:
                 self.schedule.pause(pause)
         except Transient as error:
