@@ -1,0 +1,1 @@
+"""Measurements against peers: each prints its ratio, both sides measured in the same run."""
