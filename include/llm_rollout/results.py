@@ -44,6 +44,21 @@ def write(step: str, rollout: Rollout, ports: Ports, verdict: Done | Wait | Fail
     record.update(ports.cluster, rollout.spec.namespace, rollout.spec.name, changed)
 
 
+def note(step: str, rollout: Rollout, ports: Ports, waiting: Wait) -> None:
+    """How far a step is that waits, in place of how far it was; one that has ended meanwhile stays as it ended."""
+    evidence = _short(step, rollout, ports, waiting.progress)
+
+    def changed(found: Record) -> Record:
+        entry = found.run(rollout.run_id)
+        before = entry.step(step) if entry else None
+        if before is None or before.verdict != "wait":
+            return found
+        now = before.model_copy(update={"summary": waiting.reason, "evidence": evidence})
+        return found.with_step(rollout.run_id, now)
+
+    record.update(ports.cluster, rollout.spec.namespace, rollout.spec.name, changed)
+
+
 def _result(
     step: str,
     verdict: Done | Wait | Fail,

@@ -1,6 +1,7 @@
 """Carry one step out: observe, decide, act until the step answers, and write the answer into the record.
 
-The Airflow tasks call ``advance``, their triggers ``look``, and ``past_deadline`` when the budget is used up.
+The Airflow tasks call ``advance``, their triggers ``look`` and now and then ``note``, and ``past_deadline`` when the
+budget is used up.
 """
 
 from __future__ import annotations
@@ -64,6 +65,16 @@ def look(step: str, rollout: Rollout, ports: Ports, now: Callable[[], float]) ->
         return settled or _once(step, _in_force(step, rollout, found), ports, now)
     except Permanent as error:
         return _refused(error)
+
+
+def note(step: str, rollout: Rollout, ports: Ports, now: Callable[[], float], waiting: Wait) -> None:
+    """Write into the record how far a waiting step is, where this run still may.
+
+    Raises:
+        Transient: The outside did not answer; the next note will say it.
+    """
+    if not rollout.dry_run and standing.refusal(rollout, ports, now()) is None:
+        results.note(step, rollout, ports, waiting)
 
 
 def past_deadline(step: str, rollout: Rollout, ports: Ports, now: Callable[[], float], waited_seconds: float) -> Fail:

@@ -20,13 +20,15 @@ from rollout_airflow import connection
 FIRST_LOOK_SECONDS = 0.5
 """Sooner, Airflow 3.3 may take the end of the try that waits for the end of the task."""
 LOOK_EVERY_SECONDS = 1.0
+NOTE_EVERY_SECONDS = 15.0
+"""How old a waiting step's progress in the record may be; each note is a write to the API server."""
 
 
 class AwaitStep(BaseTrigger):
     """Yields ``{"changed", "deadline", "waited_seconds", "until"}`` once, when the step no longer waits.
 
-    It only reads: Airflow may run it twice at a time or from the start, and clearing a task ends nothing in the
-    cluster. The next try goes on with what is there.
+    It decides nothing: Airflow may run it twice at a time or from the start, and clearing a task ends nothing in the
+    cluster. The next try goes on with what is there. All that it writes is how far the wait is, into the record.
     """
 
     def __init__(self, **asked: Any) -> None:
@@ -38,6 +40,8 @@ class AwaitStep(BaseTrigger):
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.asked = asked
+        self._noted = Wait("")
+        self._note_from = time.time() + NOTE_EVERY_SECONDS
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments."""
@@ -65,6 +69,9 @@ class AwaitStep(BaseTrigger):
             if text != said:
                 self.log.info("%s", text)
                 said = text
+            if ports is not None and seen != self._noted and now >= self._note_from:
+                self._noted, self._note_from = seen, now + NOTE_EVERY_SECONDS
+                await asyncio.to_thread(self._note, ports, seen)
             await asyncio.sleep(LOOK_EVERY_SECONDS)
         yield self._event(now)
 
@@ -73,6 +80,12 @@ class AwaitStep(BaseTrigger):
         asked = self.asked
         spec = RolloutSpec.model_validate(asked["spec"])
         return Rollout(spec, asked["run_id"], asked["attempt"], asked["revision"], dry_run=asked["dry_run"])
+
+    def _note(self, ports: Ports, seen: Wait) -> None:
+        try:
+            runner.note(self.asked["step"], self.rollout(), ports, time.time, seen)
+        except (Transient, Permanent) as error:
+            self.log.warning("how far it is could not be recorded: %s", error)
 
     def _event(self, now: float) -> TriggerEvent:
         late = now >= self.asked["until"]

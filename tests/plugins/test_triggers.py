@@ -8,6 +8,7 @@ import pytest
 from airflow._shared.module_loading import import_string
 from airflow.sdk.exceptions import TaskDeferred
 
+from llm_rollout import record, results, runner
 from llm_rollout.errors import Permanent, Transient
 from llm_rollout.testing import Simulation
 from llm_rollout.verdict import Done, Wait
@@ -97,3 +98,49 @@ def test_it_only_reads_so_two_at_once_do_no_harm(world: Simulation):
     assert event_of(waiting(seconds=0.1))["deadline"] is True
     assert event_of(waiting(seconds=0.1))["deadline"] is True
     assert world.cluster.writes == before
+
+
+def recorded(world: Simulation) -> tuple[str, str]:
+    entry = record.load(world.cluster, "default", "chat").run("run-1")
+    assert entry is not None
+    step = entry.step("stage_weights")
+    assert step is not None
+    return step.verdict, step.summary
+
+
+def rolling_out(world: Simulation) -> None:
+    """A run that holds the lease and whose ``stage_weights`` waits."""
+    rollout = waiting().rollout()
+    for step in ("plan_rollout", "stage_weights"):
+        runner.advance(step, rollout, world.ports, time.time)
+
+
+def test_how_far_a_wait_is_stands_in_the_record(world: Simulation, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(triggers, "NOTE_EVERY_SECONDS", 0.0)
+    rolling_out(world)
+    answers(monkeypatch, Wait("5 of 9 GB"), Wait("7 of 9 GB"), Done("there"))
+    event_of(waiting())
+    assert recorded(world) == ("wait", "7 of 9 GB")
+
+
+def test_a_step_that_has_ended_meanwhile_stays_as_it_ended(world: Simulation):
+    rolling_out(world)
+    rollout = waiting().rollout()
+    results.write("stage_weights", rollout, world.ports, Done("there"), results.Times(1.0, 2.0, 0.0))
+    runner.note("stage_weights", rollout, world.ports, time.time, Wait("7 of 9 GB"))
+    assert recorded(world) == ("done", "there")
+
+
+def test_a_run_that_lost_the_lease_notes_nothing(world: Simulation):
+    rolling_out(world)
+    before = recorded(world)
+    runner.note("stage_weights", waiting().rollout(), world.ports, lambda: time.time() + 1e9, Wait("7 of 9 GB"))
+    assert recorded(world) == before
+
+
+def test_notes_are_rare(world: Simulation, monkeypatch: pytest.MonkeyPatch):
+    rolling_out(world)
+    answers(monkeypatch, *(Wait(f"{number} of 9 GB") for number in range(9)), Done("there"))
+    before = recorded(world)
+    event_of(waiting())
+    assert recorded(world) == before

@@ -104,3 +104,26 @@ def test_a_rerun_adopts_what_an_earlier_try_started(world, run_of, drive_before,
 
     created = [what for what in world.cluster.writes if what.startswith("create Job")]
     assert created == [f"create Job {names.stage_job_name('chat', '1' * 40)}"]
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        ({}, "runs"),
+        (
+            {"bytes_done": 412e9, "bytes_total": 812e9, "bytes_per_second": 1.9e9, "eta_seconds": 210.5},
+            "runs: 412.0 of 812.0 GB (51 %), 1.90 GB/s, 4 min left",
+        ),
+        (
+            {"bytes_done": 0, "bytes_total": 812e9, "bytes_per_second": 0, "eta_seconds": None},
+            "runs: 0.0 of 812.0 GB (0 %), 0.00 GB/s",
+        ),
+        ({"waiting_for": "process 7 on node-2, which writes to this store"}, "runs: waits for process 7 on node-2"),
+    ],
+)
+def test_while_it_runs_it_says_how_far_it_is(rollout, progress, words):
+    verdict = stage_weights.decide(rollout, JobSeen(job_of(rollout), (), JobOutput(progress=progress), "pod-x"), NOW)
+
+    assert isinstance(verdict, Wait)
+    assert words in verdict.reason
+    assert verdict.progress.items() >= progress.items()
