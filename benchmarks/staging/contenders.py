@@ -52,17 +52,17 @@ class Job:
         urls = "\n".join(f'url = "{self.endpoint}/lfs/{path.name}"\noutput = "{path.name}"' for path in self._large())
         settings = self.target.with_suffix(".curl")
         settings.write_text(urls)
-        return self._run(
-            ["curl", "-sSf", "-Z", "--parallel-max", "8", "--output-dir", self.target, "-K", settings]
-            + (["--cacert", self.site.certificate] if self.endpoint.startswith("https") else [])
-        )
+        trust = ["--cacert", str(self.site.certificate)] if self.endpoint.startswith("https") else []
+        how = ["-sSf", "-Z", "--parallel-max", "8", *trust]
+        return self._run(["curl", *how, "--output-dir", self.target, "-K", settings])
 
     def cat(self) -> Cost:
         """The same bytes copied on this machine: no network, nothing checked."""
         return self._run(["sh", "-c", 'cat "$@" > "$0/all"', self.target, *self._large()])
 
     def _large(self) -> list[Path]:
-        return [path.resolve() if self.endpoint == "" else path for path in sorted(self.site.lfs.iterdir())]
+        """The shards of the many, not the one large file."""
+        return [path for path in sorted(self.site.lfs.iterdir()) if self.repo in str(path.resolve())]
 
     def _run(self, command: list[str | Path]) -> Cost:
         shutil.rmtree(self.target, ignore_errors=True)
