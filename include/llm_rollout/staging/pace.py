@@ -1,35 +1,36 @@
-"""Pure: how many connections a transfer uses, found by trying more as long as more bring more."""
+"""Pure: how many connections a transfer uses. It doubles them while that pays, and tries again now and then."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-FIRST_CONNECTIONS = 16
-"""A connection to the public hub brings about 90 MB/s (xet-core issue 898): sixteen fill 10 Gbit/s."""
-_GROWTH = 1.5
-_WORTH_IT = 1.05
-"""More connections stay a good idea while they bring a twentieth more."""
-_MEASURE_SECONDS = 2.0
-"""Long enough for new connections to get up to speed."""
-_TRY_AGAIN_SECONDS = 60.0
-"""A network that was full may have room later."""
+FIRST_CONNECTIONS = 4
+"""Enough for a fast line. Slow connections (90 MB/s to the public hub, xet-core issue 898) show within a second."""
+MEASURE_SECONDS = 0.25
+TRY_AGAIN_SECONDS = 10.0
+"""A line or a server that was at its limit may have room later."""
+_PAYS = 1.25
+"""Twice as many connections bring twice as much, or something else is the limit; a quarter more is beyond noise."""
+_HARMS = 1.05
+"""Without even a twentieth more, the additional connections only cost."""
 
 
 @dataclass
 class Pace:
-    """Told how much has arrived, it says how many connections to use; never fewer than before."""
+    """Told how much has arrived, it says how many connections to use."""
 
     limit: int
     connections: int
-    _began: float
+    _since: float
     _bytes_then: int = 0
-    _rate_before: float = 0.0
-    _full: bool = False
+    _refused_then: int = 0
+    _before: tuple[int, float] = (0, 0.0)
+    """Connections and bytes a second before the last doubling."""
+    _settled: bool = False
 
     @classmethod
     def begin(cls, limit: int, now: float) -> Pace:
-        """With as many as are usual, at most ``limit``; ``now`` in seconds."""
+        """With a few, at most ``limit``; ``now`` in seconds."""
         return cls(limit, min(limit, FIRST_CONNECTIONS), now)
 
     def look(self, fetched_bytes: int, refused: int, now: float) -> int:
@@ -37,12 +38,23 @@ class Pace:
 
         ``fetched_bytes`` and ``refused`` (requests that the server turned away for a while) count from the beginning.
         """
-        passed = now - self._began
-        if refused or passed < (_TRY_AGAIN_SECONDS if self._full else _MEASURE_SECONDS):
+        if refused > self._refused_then:
+            self.connections, self._settled = max(1, self.connections // 2), True
+            self._start_over(fetched_bytes, refused, now)
+        passed = now - self._since
+        if passed < (TRY_AGAIN_SECONDS if self._settled else MEASURE_SECONDS):
             return self.connections
         rate = (fetched_bytes - self._bytes_then) / passed
-        self._full = not self._full and rate < self._rate_before * _WORTH_IT
-        if not self._full:
-            self.connections = min(self.limit, math.ceil(self.connections * _GROWTH))
-        self._began, self._bytes_then, self._rate_before = now, fetched_bytes, rate
+        fewer, rate_before = self._before
+        if self._settled or rate >= rate_before * _PAYS:
+            self._before = self.connections, rate
+            self.connections = min(self.limit, 2 * self.connections)
+            self._settled = False
+        else:
+            self.connections = fewer if rate < rate_before * _HARMS else self.connections
+            self._settled = True
+        self._start_over(fetched_bytes, refused, now)
         return self.connections
+
+    def _start_over(self, fetched_bytes: int, refused: int, now: float) -> None:
+        self._bytes_then, self._refused_then, self._since = fetched_bytes, refused, now

@@ -11,7 +11,9 @@ from llm_rollout.staging.listing import File
 from llm_rollout.staging.partial import Interval, Partial
 
 SEGMENT_BYTES = 64 * 1024 * 1024
-"""One request. Long enough for a round trip to cost little, short enough for the tail to be shared."""
+"""One request while every connection has a file of its own: a round trip costs little."""
+SHARED_SEGMENT_BYTES = 16 * 1024 * 1024
+"""One request where connections share files: the digest, which goes in order, does not fall behind."""
 
 
 @dataclass(eq=False)
@@ -55,20 +57,30 @@ class Schedule:
         largest_first = sorted(partials, key=lambda partial: -partial.file.size_bytes)
         self.fetches = [Fetch(partial, parts_of(partial)) for partial in largest_first]
         self._changed = threading.Condition()
+        self._wanted = self._hired = 0
         self.stopped = False
         """Nothing is given out any more, and what is in flight may end."""
 
+    def want(self, workers: int) -> int:
+        """So many workers shall share the work; says how many are to be started. Too many leave after their part."""
+        with self._changed:
+            starting = max(0, workers - self._hired)
+            self._wanted, self._hired = workers, self._hired + starting
+            self._changed.notify_all()
+            return starting
+
     def take(self, last: Fetch | None) -> Part | None:
-        """The next part, best of the file that the worker has open; waits for one; None when all is done."""
+        """The next part, best of the file that the worker has open; waits for one; None when the worker shall leave."""
         with self._changed:
             while True:
-                if self._over():
+                if self._over() or self._hired > self._wanted:
+                    self._hired -= 1
                     return None
                 now = time.monotonic()
                 ready = [fetch for fetch in self.fetches if fetch.missing and fetch.not_before <= now]
                 if fetch := _best(ready, last):
                     fetch.workers += 1
-                    return Part(fetch, *_cut(fetch))
+                    return Part(fetch, *_cut(fetch, self._segment_bytes()))
                 self._changed.wait(_pause(self.fetches, now))
 
     def give_back(self, part: Part, reached: int, *, cause: str = "", pause_seconds: float = 0.0) -> bool:
@@ -118,6 +130,10 @@ class Schedule:
         with self._changed:
             return [fetch for fetch in self.fetches if not fetch.done and fetch.failures]
 
+    def _segment_bytes(self) -> int:
+        shared = sum(not fetch.done for fetch in self.fetches) < self._wanted
+        return min(SEGMENT_BYTES, SHARED_SEGMENT_BYTES) if shared else SEGMENT_BYTES
+
     def _over(self) -> bool:
         return self.stopped or all(fetch.done for fetch in self.fetches)
 
@@ -138,14 +154,14 @@ def _best(ready: Sequence[Fetch], last: Fetch | None) -> Fetch | None:
     return max(shared, key=lambda fetch: sum(end - start for start, end in fetch.missing), default=None)
 
 
-def _cut(fetch: Fetch) -> Interval:
+def _cut(fetch: Fetch, most_bytes: int) -> Interval:
     if fetch.whole:
         fetch.missing = []
         return 0, fetch.file.size_bytes
     start, end = fetch.missing.pop(0)
-    if end - start > SEGMENT_BYTES:
-        fetch.missing.insert(0, (start + SEGMENT_BYTES, end))
-        end = start + SEGMENT_BYTES
+    if end - start > most_bytes:
+        fetch.missing.insert(0, (start + most_bytes, end))
+        end = start + most_bytes
     return start, end
 
 

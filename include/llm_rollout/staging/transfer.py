@@ -61,8 +61,7 @@ class Transfer:
             while not self.schedule.over_within(_LOOK_SECONDS):
                 report()
                 self._give_up_in_time()
-                wanted = pace.look(self.meter.fetched_bytes, self._refused, time.monotonic())
-                workers += self._hired(wanted - len(workers))
+                workers += self._hired(pace.look(self.meter.fetched_bytes, self._refused, time.monotonic()))
         finally:
             self.schedule.stop()
             for worker in workers:
@@ -70,8 +69,8 @@ class Transfer:
         if self._failure is not None:
             raise self._failure
 
-    def _hired(self, count: int) -> list[threading.Thread]:
-        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+    def _hired(self, wanted: int) -> list[threading.Thread]:
+        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.schedule.want(wanted))]
         for worker in workers:
             worker.start()
         return workers
