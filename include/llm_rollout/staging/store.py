@@ -4,7 +4,7 @@
 
     blobs/<algorithm>/<2 hex>/<hex>     content, each once, read-only
     partial/<algorithm>-<hex>/          content that is still arriving, with its journal
-    .staging/<number>/                  a commit being put together
+    .staging/<number>/                  a commit being put together, or taken out to be deleted
     models/<org>--<name>/<commit>/      what engines read; there as a whole or not at all
     .lock/                              see ``lock``
 """
@@ -24,6 +24,7 @@ from typing import Any
 from llm_rollout.errors import Permanent
 from llm_rollout.staging.listing import MANIFEST, Digest, File
 
+TAKEN_OUT = "taken-out"
 RESERVE_BYTES = 16 * 1024 * 1024
 RESERVE_PARTS = 100
 """A hundredth of what is missing, and 16 MiB, stay free: file systems slow down and fail when they are full."""
@@ -42,7 +43,7 @@ class Store:
 
     def model(self, repo: str, commit: str) -> Path:
         """Where a commit is published."""
-        return self.root / "models" / repo.replace("/", "--") / commit
+        return self.models / repo.replace("/", "--") / commit
 
     def blob(self, digest: Digest) -> Path:
         """Where content lies."""
@@ -51,6 +52,11 @@ class Store:
     def partial(self, digest: Digest) -> Path:
         """The directory in which content arrives."""
         return self.root / "partial" / f"{digest.algorithm}-{digest.hex}"
+
+    @property
+    def models(self) -> Path:
+        """The directory of the published commits."""
+        return self.root / "models"
 
     @property
     def lock(self) -> Path:
@@ -89,14 +95,41 @@ class Store:
         for name in ("blobs", "partial", "models", ".staging"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
 
+    def confirm(self, repo: str, commit: str) -> bool:
+        """Note, before it is looked at, that a published commit is wanted; whether there is one.
+
+        Garbage collection removes no commit whose manifest was touched after it began. A store that this process may
+        only read keeps its times.
+        """
+        try:
+            os.utime(self.model(repo, commit) / MANIFEST)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in {errno.EROFS, errno.EPERM, errno.EACCES}:
+                raise
+        return True
+
+    def taken_out(self, number: int, repo: str, commit: str) -> Path:
+        """Where garbage collection takes a commit to before it deletes it; ``number`` is its lock's."""
+        return self.root / ".staging" / f"{number:08d}" / TAKEN_OUT / self.model(repo, commit).relative_to(self.models)
+
     def sweep(self) -> None:
         """Remove what processes that are gone had begun to put together. Only for the holder of the lock."""
-        for left in (self.root / ".staging").iterdir():
-            shutil.rmtree(left, ignore_errors=True)
+        self.clear_staging()
         for folder in (self.root / "partial").iterdir():
             algorithm, _, digits = folder.name.rpartition("-")
             if self.blob(Digest(algorithm, digits)).exists():
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def clear_staging(self) -> None:
+        """Empty ``.staging``. A commit taken out by a process that died before it deleted any of it goes back."""
+        for left in (self.root / ".staging").iterdir():
+            for folder in left.glob(f"{TAKEN_OUT}/*/*"):
+                place = self.models / folder.relative_to(left / TAKEN_OUT)
+                if (folder / MANIFEST).exists() and not place.exists():
+                    folder.rename(place)
+            shutil.rmtree(left, ignore_errors=True)
 
     def adopt(self, data: Path, file: File) -> None:
         """Give proven content its final name."""
