@@ -11,7 +11,7 @@ PREFIX = "llm-rollout.dev"
 FIELD_MANAGER = "llm-rollout"
 
 MODEL_LABEL = f"{PREFIX}/model"
-"""The spec's name, on everything a rollout creates. Read by the steps, garbage collection and people."""
+"""The spec's name, on everything a rollout creates. Read by the steps and people."""
 REVISION_LABEL = f"{PREFIX}/revision-id"
 """The revision_id, on what belongs to one revision. Read by the steps and by the Service's selector."""
 STEP_LABEL = f"{PREFIX}/step"

@@ -34,8 +34,9 @@ def test_without_a_job_one_is_started(rollout):
         pytest.param((), "run/1", JobOutput(progress={"bytes_done": 5}), Wait, "runs", id="running"),
         pytest.param((), "other/9", JobOutput(), Wait, "runs", id="running for another run"),
         pytest.param(("Complete",), "run/1", JobOutput(report=REPORT), Done, "3 files, 900 bytes", id="succeeded"),
-        pytest.param(("Complete",), "other/9", JobOutput(report=REPORT), Done, "3 files", id="succeeded elsewhere"),
-        pytest.param(("Complete",), "other/9", JobOutput(), Done, "staged earlier", id="succeeded, its log is gone"),
+        pytest.param(("Complete",), "run/7", JobOutput(report=REPORT), Done, "3 files", id="succeeded in another try"),
+        pytest.param(("Complete",), "run/1", JobOutput(), Done, "is staged", id="succeeded, its log is gone"),
+        pytest.param(("Complete",), "other/9", JobOutput(report=REPORT), Act, "earlier run", id="of another run"),
         pytest.param(("Failed",), "run/0", JobOutput(), Act, "failed in an earlier try", id="failed in an earlier try"),
         pytest.param(
             ("Failed",), "run/1", JobOutput(error={"message": "401 for org/chat", "remedy": "set model.token_secret"}),

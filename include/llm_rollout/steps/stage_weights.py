@@ -20,16 +20,22 @@ def observe(rollout: Rollout, ports: Ports) -> JobSeen:
 
 
 def decide(rollout: Rollout, seen: JobSeen, now: float) -> Verdict:
-    """A Job that succeeded is the proof, whoever started it: the store publishes a commit only when it is whole."""
+    """A Job of this run that succeeded is the proof: the store publishes a commit only when it is whole.
+
+    One of an earlier run proves nothing any more: the commit may have been collected since. Staged again where it is,
+    it takes no time and is safe from collection for another while.
+    """
     commit = rollout.planned.commit
     outcome = jobs.settle(rollout, seen, (stage_job(rollout.spec, commit, rollout.attempt),), now)
     if isinstance(outcome, Wait):
         return Wait(outcome.reason + _how_far(outcome.progress), outcome.progress)
     if not isinstance(outcome, Finished):
         return outcome
+    if not outcome.this_run:
+        return jobs.replace(outcome.job, "staged for an earlier run")
     report = outcome.report
     if not report:
-        return Done(f"commit {commit} was staged earlier", {"commit": commit, "job": outcome.job["metadata"]["name"]})
+        return Done(f"commit {commit} is staged", {"commit": commit, "job": outcome.job["metadata"]["name"]})
     return Done(
         f"commit {commit}: {report['files']} files, {report['bytes_total']} bytes on the store, "
         f"{report['bytes_fetched']} fetched in {report['seconds']:.1f} s",
