@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 PYTHON = $$(scripts/environment)
 UV = $(or $(shell command -v uv),$(shell ls -d $${LLM_ROLLOUT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm-rollout}/uv-*/bin/uv 2>/dev/null | tail -1))
 
-.PHONY: help python setup demo test test-unit test-devcluster test-airflow check format up down controlplane requirements golden clean
+.PHONY: help python setup demo test test-unit test-devcluster test-airflow check format benchmark-staging up down controlplane requirements golden clean
 
 help: ## Print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-devcluster: ## Run the tests on the devcluster alone
 test-airflow: ## Run the tests that start Airflow (the demo among them)
 	@exec $(PYTHON) -m pytest -m airflow
 
+benchmark-staging: ## Measure staging beside the hub's client, curl and cat (6 GiB of memory, minutes)
+	@exec $(PYTHON) -m benchmarks.staging
+
 up: ## Start devcluster, hub and Airflow and leave them running for a look
 	@exec $(PYTHON) -m devcluster.demo up
 
@@ -48,8 +51,10 @@ setup: ## Make the environment and install the llm-rollout and devcluster comman
 python: ## Print the interpreter of the project's environment, making it when missing
 	@scripts/environment
 
-controlplane: ## Build etcd, kube-apiserver, controller-manager, scheduler and LWS from Go modules
-	@exec $(PYTHON) -m devcluster build
+controlplane: ## Build etcd, kube-apiserver, controller-manager, scheduler, LWS and an S3 server from Go modules
+	@python=$(PYTHON); \
+	$$python -m devcluster build ; \
+	$$python -m devcluster.objects
 
 format: ## Format the code and fix what the linter can
 	@python=$(PYTHON); $$python -m ruff check --fix --exit-zero . ; $$python -m ruff format .

@@ -11,7 +11,7 @@ from llm_rollout import __version__
 from llm_rollout.commands.job_lines import EXIT_PERMANENT, EXIT_TRANSIENT
 from llm_rollout.errors import Permanent, Transient
 
-COMMANDS = ("check", "status", "stage", "verify", "probe", "evaluate")
+COMMANDS = ("check", "status", "stage", "verify", "manifest", "gc", "probe", "evaluate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

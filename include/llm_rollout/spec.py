@@ -34,9 +34,16 @@ class Model(_Part):
         "main", pattern=r"^[\w./-]+$", description="Branch, tag or commit; a run resolves it to a commit once."
     )
     endpoint: str = Field(
-        "https://huggingface.co", pattern=r"^https?://[^\s/]+", description="The hub as Jobs in the cluster reach it."
+        "https://huggingface.co",
+        pattern=r"^((https?|s3|gs)://[^\s/]+|file:///[^\s/]+)",
+        description="A hub as Jobs in the cluster reach it, an s3:// or gs:// address, or file:// on the store.",
     )
     token_secret: ObjectName | None = Field(None, description="Secret with the key HF_TOKEN, for gated repositories.")
+    source_secret: ObjectName | None = Field(
+        None,
+        description="Secret whose keys become the staging Job's environment, for s3:// and gs://: AWS_ACCESS_KEY_ID, "
+        "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT, GOOGLE_SERVICE_ACCOUNT_KEY. None: what the node or its identity grants.",
+    )
 
 
 class Store(_Part):

@@ -23,7 +23,7 @@ FORMS = {
     r"^([01]\d|2[0-3]):[0-5]\d$": "HH:MM from 00:00 to 23:59",
     r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$": "ORG/NAME, for example meta-llama/Llama-3.1-405B-Instruct",
     r"^[\w./-]+$": "a branch, tag or commit without spaces",
-    r"^https?://[^\s/]+": "an address such as https://huggingface.co",
+    r"^((https?|s3|gs)://[^\s/]+|file:///[^\s/]+)": "an address such as https://huggingface.co or s3://bucket/models",
     r"^/": "an absolute path such as /models",
     r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?$": "DOMAIN/NAME as in the node's allocatable",
     r"^[\w.-]{1,15}$": "one interface name such as eth0",

@@ -145,6 +145,22 @@ def mount_path(spec: RolloutSpec) -> Iterator[Broken]:
         yield Broken("store.mount_path", path, message, "choose a path of its own such as /models")
 
 
+def source_directory(spec: RolloutSpec) -> Iterator[Broken]:
+    """The staging Job sees no directory but the store."""
+    endpoint, root = spec.model.endpoint, spec.store.mount_path.rstrip("/")
+    path = endpoint.removeprefix("file://")
+    if path != endpoint and (not path.startswith(f"{root}/") or ".." in path.split("/")):
+        message = f"the Job that stages mounts the store only, at {root}"
+        yield Broken("model.endpoint", endpoint, message, f"write file://{root}/..., or an s3:// or gs:// address")
+
+
+def source_secret(spec: RolloutSpec) -> Iterator[Broken]:
+    """Credentials of an object store mean nothing to a hub."""
+    if spec.model.source_secret is not None and not spec.model.endpoint.startswith(("s3://", "gs://")):
+        message = f"not used: model.endpoint = {spec.model.endpoint} is no object store"
+        yield Broken("model.source_secret", spec.model.source_secret, message, "remove it, or name an s3:// address")
+
+
 def autoscaling(spec: RolloutSpec) -> Iterator[Broken]:
     """A rollout starts with ``groups``, and the autoscaler goes on from there."""
     scaling = spec.autoscaling
@@ -195,6 +211,8 @@ RULES = (
     Rule(("canary.round_pairs", "canary.max_pairs"), canary_size),
     Rule(("canary.tasks", "store.mount_path"), canary_tasks),
     Rule(("store.mount_path",), mount_path),
+    Rule(("model.endpoint", "store.mount_path"), source_directory),
+    Rule(("model.endpoint", "model.source_secret"), source_secret),
     Rule(("groups", "autoscaling"), autoscaling),
     Rule(("server.network.hcas", "fabric.accept_transports", "upgrades"), duplicates),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_rollout.adapters.hub import HuggingFaceHub
 from llm_rollout.adapters.kube import KubeAccess, KubeCluster, KubePodLogs
 from llm_rollout.adapters.model_server import ProxiedModelServer
+from llm_rollout.adapters.sources import Sources
 from llm_rollout.errors import Permanent
 from llm_rollout.ports import Evidence, Ports
 
@@ -17,7 +17,7 @@ def ports_from(api_client: Any, evidence: Evidence) -> Ports:
         cluster=KubeCluster(api_client),
         logs=KubePodLogs(api_client),
         access=KubeAccess(api_client),
-        hub=HuggingFaceHub(),
+        hub=Sources(),
         server=ProxiedModelServer(api_client.configuration),
         evidence=evidence,
     )

@@ -41,6 +41,21 @@ class HuggingFaceHub:
             host = urlsplit(str(api.endpoint)).hostname  # the address may carry a password
             raise Transient(f"the hub at {host} did not answer as a hub does: {type(error).__name__}") from error
 
+    def xet_hashes(self, repo: str, commit: str, endpoint: str) -> dict[str, str]:
+        """By path, the Xet hash of each file that has one. May block for minutes: the library sets no timeout here.
+
+        Raises:
+            Transient: The hub did not list them.
+        """
+        from huggingface_hub import HfApi, RepoFile  # noqa: PLC0415 - as above
+
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or endpoint, token=os.environ.get("HF_TOKEN") or False)
+        try:
+            entries = list(api.list_repo_tree(repo, recursive=True, revision=commit))
+        except Exception as error:  # noqa: BLE001 - as above
+            raise Transient(f"the hub did not list the Xet hashes: {type(error).__name__}") from None
+        return {entry.path: entry.xet_hash for entry in entries if isinstance(entry, RepoFile) and entry.xet_hash}
+
 
 def _commit(info: Any) -> str:
     if not info.sha:

@@ -46,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=_positive,
         default=DEFAULT_CONNECTIONS,
         metavar="N",
-        help="at most (%(default)s); it begins with 16 and adds more while that makes it faster",
+        help="at most (%(default)s); it begins with 4 and doubles them while that makes it faster",
     )
     parser.add_argument(
         "--give-up-after",

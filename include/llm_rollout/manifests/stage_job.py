@@ -25,6 +25,7 @@ def stage_job(spec: RolloutSpec, commit: str, attempt: str) -> Manifest:
         deadline_seconds=spec.timing.staging_seconds,
         container={
             **_token(spec),
+            **_source_credentials(spec),
             # Digests are computed while bytes arrive: about one core for each 10 Gbit/s.
             "resources": {"requests": {"cpu": "2", "memory": "2Gi"}},
             "volumeMounts": [pods.store_mount(spec, read_only=False)],
@@ -52,3 +53,9 @@ def _token(spec: RolloutSpec) -> dict[str, Any]:
         return {}
     reference = {"secretKeyRef": {"name": spec.model.token_secret, "key": "HF_TOKEN"}}
     return {"env": [{"name": "HF_TOKEN", "valueFrom": reference}]}
+
+
+def _source_credentials(spec: RolloutSpec) -> dict[str, Any]:
+    if spec.model.source_secret is None:
+        return {}
+    return {"envFrom": [{"secretRef": {"name": spec.model.source_secret}}]}

@@ -120,6 +120,13 @@ class Schedule:
             self.stopped = True
             self._changed.notify_all()
 
+    def forgive(self) -> None:
+        """Another way is tried now: what failed on the one before says nothing about it, so nobody waits any more."""
+        with self._changed:
+            for fetch in self.fetches:
+                fetch.failures, fetch.not_before = 0, 0.0
+            self._changed.notify_all()
+
     def over_within(self, seconds: float) -> bool:
         """Wait so long at most for the end: everything on the store, or stopped."""
         with self._changed:

@@ -11,11 +11,14 @@ from typing import Any
 
 from llm_rollout.errors import Permanent, Transient
 from llm_rollout.ports import Hub, HubCommit
-from llm_rollout.staging import headers, lock
+from llm_rollout.staging import headers, lock, manifest, xet_transport
 from llm_rollout.staging.http_transport import HttpTransport, Repository
 from llm_rollout.staging.listing import INDEX, Digest, File, choose, named_shards, refuse_absent_shards
 from llm_rollout.staging.meter import Meter
+from llm_rollout.staging.object_source import is_object_store
+from llm_rollout.staging.object_transport import ObjectTransport
 from llm_rollout.staging.partial import Partial
+from llm_rollout.staging.schedule import Fetch
 from llm_rollout.staging.store import Store, explained, read_manifest
 from llm_rollout.staging.transfer import Transfer, backoff_seconds
 from llm_rollout.staging.transport import Transport
@@ -56,7 +59,7 @@ class Report:
 
 
 def stage(request: Request, hub: Hub, emit: Emit) -> Report:
-    """Have the commit published on the store, every byte proven; a published one is not touched.
+    """Have the commit published on the store, every byte proven; of a published one only the manifest's time changes.
 
     Args:
         request: What, from where, to where.
@@ -74,11 +77,12 @@ def stage(request: Request, hub: Hub, emit: Emit) -> Report:
     store = Store(request.store)
     try:
         store.prepare()
-        if store.published(request.repo, commit.commit, files):
+        if store.confirm(request.repo, commit.commit) and store.published(request.repo, commit.commit, files):
             meter = _all_there(files)
         else:
             with lock.held(store.lock, _Waiting(emit)) as holding:
-                meter = _Staging(request, commit.commit, store, holding, emit).run(files)
+                store.confirm(request.repo, commit.commit)
+                meter = _Staging(request, commit.commit, store, holding, emit, hub).run(files)
     except OSError as error:
         raise explained(error, request.store) from None
     return Report(
@@ -99,6 +103,7 @@ class _Staging:
     store: Store
     holding: lock.Holding
     emit: Emit
+    hub: Hub
 
     def run(self, files: Sequence[File]) -> Meter:
         """Fetch and publish; whoever held the lock before may have done all of it."""
@@ -135,12 +140,23 @@ class _Staging:
         if not partials:
             return
         patience = self.request.give_up_after_seconds
-        transfer = Transfer(self.store, partials, self._transports(), self.holding, meter, patience)
+        transports = self._transports(lambda: transfer.schedule.fetches)
+        transfer = Transfer(self.store, partials, transports, self.holding, meter, patience)
         transfer.run(self.request.connections, lambda: report.now_and_then(transfer))
 
-    def _transports(self) -> Iterator[Transport]:
+    def _transports(self, fetches: Callable[[], Sequence[Fetch]]) -> Iterator[Transport]:
+        """What comes after a ``yield`` is asked only when that way has brought nothing for the whole patience."""
         request = self.request
-        yield HttpTransport(Repository(request.endpoint, request.repo, self.commit, request.token))
+        if is_object_store(request.endpoint):
+            yield ObjectTransport(request.endpoint, request.repo, request.revision, self.commit)
+            return
+        http = HttpTransport(Repository(request.endpoint, request.repo, self.commit, request.token))
+        yield http
+        if xet := xet_transport.offered(http, self.hub):
+            cause = next((fetch.cause for fetch in fetches() if fetch.failures), "")
+            why = f"{http.name} brought nothing new for {request.give_up_after_seconds:g} s: {cause}"
+            self.emit({"event": "notice", "transport": xet.name, "why": why})
+            yield xet
 
     def _shards(self, files: Sequence[File]) -> Mapping[str, frozenset[str]]:
         index = next((file for file in files if file.path == INDEX), None)
@@ -197,8 +213,7 @@ class _Waiting:
 
 
 def _resolved(request: Request, hub: Hub) -> HubCommit:
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", request.repo, re.ASCII):
-        raise Permanent(f"--repo {request.repo!r} cannot be a repository: write organisation/name")
+    manifest.refuse_no_repository(request.repo)
     started, tries = time.monotonic(), 0
     while True:
         try:

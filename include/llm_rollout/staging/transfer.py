@@ -177,6 +177,7 @@ class Transfer:
             return
         if following := next(self.transports, None):
             self.transport = following
+            self.schedule.forgive()
             self.meter.be_patient_again()
             return
         self._fail(
