@@ -9,13 +9,13 @@ time, so that a flush finds little left to do.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
 import threading
 from pathlib import Path
 
+from llm_rollout.staging.kernel import begin_write_back
 from llm_rollout.staging.listing import File
 
 JOURNAL_BYTES = 96 * 1024 * 1024
@@ -76,7 +76,7 @@ class Partial:
         end = position + len(block)
         if end // WRITE_BACK_BYTES > position // WRITE_BACK_BYTES:
             begun = end - end % WRITE_BACK_BYTES
-            _begin_write_back(self._handle, begun - WRITE_BACK_BYTES, WRITE_BACK_BYTES)
+            begin_write_back(self._handle, begun - WRITE_BACK_BYTES, WRITE_BACK_BYTES)
         return self._note(position, end)
 
     def hex_digest(self) -> str:
@@ -173,17 +173,6 @@ class Partial:
         except (OSError, ValueError, TypeError):
             return []
         return _merged([(start, min(end, size)) for start, end in intervals if 0 <= start < min(end, size)])
-
-
-def _begin_write_back(handle: int, start: int, length: int) -> None:
-    """Have the kernel begin to write the pages to the disk. It promises nothing, so its errors mean nothing."""
-    if _sync_file_range is not None:
-        _sync_file_range(handle, ctypes.c_int64(start), ctypes.c_int64(length), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
-
-
-_SYNC_FILE_RANGE_WRITE = 2
-_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
-"""Linux only; Python has no name for it."""
 
 
 def _length(intervals: list[Interval]) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_rollout.errors import Permanent
+from llm_rollout.staging.kernel import exchange
 from llm_rollout.staging.listing import MANIFEST, Digest, File
 
 TAKEN_OUT = "taken-out"
@@ -111,7 +112,7 @@ class Store:
         return True
 
     def taken_out(self, number: int, repo: str, commit: str) -> Path:
-        """Where garbage collection takes a commit to before it deletes it; ``number`` is its lock's."""
+        """Where a commit is taken to before it is deleted or replaced; ``number`` is the lock's."""
         return self.root / ".staging" / f"{number:08d}" / TAKEN_OUT / self.model(repo, commit).relative_to(self.models)
 
     def sweep(self) -> None:
@@ -143,7 +144,7 @@ class Store:
     def publish(self, repo: str, commit: str, files: Sequence[File], number: int) -> Path:
         """Put the commit together beside the models, then rename it into place.
 
-        A published commit that lacks something is moved away first: engines that hold its files open keep them.
+        It takes the place of a published commit that lacks something; engines that hold its files open keep them.
         """
         final, scratch = self.model(repo, commit), self.root / ".staging" / f"{number:08d}"
         folder = scratch / commit
@@ -157,11 +158,21 @@ class Store:
             flush(inner.parent)
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():
-            final.rename(scratch / "replaced")
-        folder.rename(final)
+            self._replace(final, folder, self.taken_out(number, repo, commit))
+        else:
+            folder.rename(final)
         flush(final.parent)
         shutil.rmtree(scratch)
         return final
+
+    def _replace(self, final: Path, folder: Path, aside: Path) -> None:
+        try:
+            exchange(folder, final)
+        except OSError:
+            # Two steps where the file system has none; killed between them, ``clear_staging`` puts the old one back.
+            aside.parent.mkdir(parents=True)
+            final.rename(aside)
+            folder.rename(final)
 
     def _place(self, file: File, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
