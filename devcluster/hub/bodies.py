@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
@@ -10,12 +11,13 @@ from pathlib import Path
 
 from devcluster.hub.faults import Fault
 
+Part = tuple[int, int]
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_SLOW_STEPS_PER_SECOND = 20
+_SLOW_STEPS_PER_SECOND = 200
 _BLOCK_BYTES = 256 * 1024
 
 
-def requested_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
+def requested_range(header: str | None, size_bytes: int) -> Part | None:
     """``(start, end)`` with ``end`` exclusive, the whole file without a header, None when it cannot be satisfied."""
     match = _RANGE.fullmatch(header.strip()) if header else None
     if match is None:
@@ -27,23 +29,56 @@ def requested_range(header: str | None, size_bytes: int) -> tuple[int, int] | No
     return (start, end) if start < end else None
 
 
-def send(connection: socket.socket, source: Path, start: int, end: int, fault: Fault | None) -> int:
-    """Write ``source[start:end]`` and return the bytes written; fewer than asked for when ``fault`` says so."""
+def elsewhere(part: Part, by_bytes: int, size_bytes: int) -> Part:
+    """A range of the same length so many bytes further on, or further back where the file ends before."""
+    start, end = part
+    by_bytes = by_bytes if end + by_bytes <= size_bytes else -min(by_bytes, start)
+    return start + by_bytes, end + by_bytes
+
+
+def under_fault(part: Part, size_bytes: int, fault: Fault | None) -> tuple[Part, str]:
+    """What of an asked part is sent, and what Content-Range says of it."""
+    sent, said, total = part, part, size_bytes
+    match fault:
+        case Fault(kind="truncate"):
+            sent = said = (part[0], min(part[1], part[0] + fault.bytes))
+        case Fault(kind="wrong_range"):
+            sent = said = elsewhere(part, fault.bytes, size_bytes)
+        case Fault(kind="misplaced"):
+            sent = elsewhere(part, fault.bytes, size_bytes)
+        case Fault(kind="wrong_total"):
+            total += fault.bytes
+    return sent, f"bytes {said[0]}-{said[1] - 1}/{total}"
+
+
+def send(connection: socket.socket, source: Path, part: Part, fault: Fault | None) -> Iterator[Part]:
+    """Write that part of ``source`` and name each piece once it has left; fewer where ``fault`` says so."""
+    start, end = part
     if fault is None:
-        with source.open("rb") as stream:
-            return connection.sendfile(stream, start, end - start) if end > start else 0
-    sent = 0
+        yield from _send_as_it_is(connection, source, start, end)
+        return
     for block in _spoiled(_blocks(source, start, end, fault), start, fault):
         connection.sendall(block)
-        sent += len(block)
+        yield start, start + len(block)
+        start += len(block)
     if fault.kind == "stall":
         time.sleep(fault.seconds)
-    return sent
 
 
 def keeps_connection(fault: Fault | None) -> bool:
     """Whether the connection is still in step after a body sent with ``fault``."""
     return fault is None or fault.kind not in {"drop_after", "stall"}
+
+
+def _send_as_it_is(connection: socket.socket, source: Path, start: int, end: int) -> Iterator[Part]:
+    """The kernel copies; in blocks, so that what has left is known while the rest is on its way."""
+    with source.open("rb") as stream:
+        while start < end:
+            count = os.sendfile(connection.fileno(), stream.fileno(), start, min(_BLOCK_BYTES, end - start))
+            if not count:
+                return
+            yield start, start + count
+            start += count
 
 
 def _blocks(source: Path, start: int, end: int, fault: Fault) -> Iterator[bytes]:

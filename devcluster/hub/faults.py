@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 KINDS = {
-    "status": "answer `status` (with `error_code` as X-Error-Code and `retry_after` seconds, where given)",
+    "status": "answer `status` (with `error_code` as X-Error-Code and `retry_after`, seconds or a date, where given)",
     "gated": "403 GatedRepo, unless the request carries `token` as its bearer token",
     "drop_after": "close the connection after `bytes` bytes of the body",
     "truncate": "announce and send only the first `bytes` bytes",
@@ -17,25 +17,40 @@ KINDS = {
     "slow": "send the body at `bytes_per_second`",
     "stall": "send `bytes` bytes of the body, then nothing for `seconds`, then close",
     "ignore_range": "answer 200 with the whole file although a range was asked for",
+    "wrong_range": "send a range `bytes` further on than was asked for, and say so in Content-Range",
+    "wrong_total": "say in Content-Range that the file has `bytes` more than it has",
+    "misplaced": "send a range `bytes` further on under the Content-Range that was asked for",
+    "repeat_token": "answer `status` and repeat the request's bearer token in every header, in the body and in the "
+    "Location or Content-Range",
+    "signed": "redirect to another origin with a signed address, good for `seconds` and for `uses` requests",
 }
-BODY_KINDS = frozenset(KINDS) - {"status", "gated"}
+ANSWER_KINDS = frozenset({"status", "gated", "repeat_token"})
+"""Kinds that take the place of any answer."""
+RANGE_KINDS = frozenset({"ignore_range", "wrong_range", "wrong_total", "misplaced"})
+"""Kinds that only a request for a range spends."""
+BODY_KINDS = frozenset(KINDS) - ANSWER_KINDS - {"signed"}
 """Kinds that apply to the bytes of files; a redirect or a HEAD does not spend them."""
 
 
 @dataclass
 class Fault:
-    """One fault. ``match`` is a glob on the URL path or on ``ORG/NAME/FILE``; ``times`` None means for ever."""
+    """One fault. ``match`` is a glob on the URL path or on ``ORG/NAME/FILE``.
+
+    The first ``after`` requests that it matches are answered well, the next ``times`` show it; None means for ever.
+    """
 
     match: str
     kind: str
     times: int | None = 1
+    after: int = 0
     status: int = 500
     error_code: str = ""
-    retry_after: int | None = None
+    retry_after: int | str | None = None
     token: str = ""
     bytes: int = 0
     bytes_per_second: int = 1024 * 1024
     seconds: float = 60.0
+    uses: int | None = None
 
 
 def parse(value: Mapping[str, Any]) -> Fault:
@@ -81,9 +96,13 @@ class FaultBook:
         with self._lock:
             for fault in self._faults:
                 opened = fault.kind == "gated" and bool(fault.token) and fault.token == bearer
-                if fault.kind in kinds and not opened and any(fnmatchcase(path, fault.match) for path in paths):
-                    self._spend(fault)
-                    return fault
+                if fault.kind not in kinds or opened or not any(fnmatchcase(path, fault.match) for path in paths):
+                    continue
+                if fault.after > 0:
+                    fault.after -= 1
+                    continue
+                self._spend(fault)
+                return fault
         return None
 
     def _spend(self, fault: Fault) -> None:

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import json
 import socketserver
+import sys
+import threading
 from collections.abc import Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from devcluster.hub import bodies, control, listings
-from devcluster.hub.faults import BODY_KINDS, Fault, FaultBook
+from devcluster.hub.faults import ANSWER_KINDS, BODY_KINDS, RANGE_KINDS, Fault, FaultBook
 from devcluster.hub.journal import Journal
+from devcluster.hub.replies import Refusal, Replies
 from devcluster.hub.repository import Commit, File, Repository
+from devcluster.hub.signed import SignedAddresses
 
 PAGE_ENTRIES = 1000
 """Entries of a tree listing per page, as the original."""
 
 
-class Hub(ThreadingHTTPServer):
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def server_bind(self) -> None:
+        """Bind without the reverse look-up of http.server, which hangs where no name server answers."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay silent about a reader that went away: it may have been killed, and the journal has what it got."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class Hub(_Server):
     """The server and its state: repositories, faults, journal.
 
     ``server_address`` is where it listens; port 0 picks a free one.
     """
-
-    daemon_threads = True
-    request_queue_size = 256
 
     def __init__(
         self,
@@ -51,47 +66,65 @@ class Hub(ThreadingHTTPServer):
             for file in commit.files.values()
             if file.sha256
         }
+        self._storage: Storage | None = None
+        self._storage_lock = threading.Lock()
         super().__init__(address, Handler)
 
-    def server_bind(self) -> None:
-        """Bind without the reverse look-up of http.server, which hangs where no name server answers."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+    def storage(self) -> Storage:
+        """The other origin, started when the first address there is given out."""
+        with self._storage_lock:
+            if self._storage is None:
+                self._storage = Storage(self)
+            return self._storage
+
+    def server_close(self) -> None:
+        """Close the other origin as well."""
+        if self._storage is not None:
+            self._storage.end()
+        super().server_close()
 
 
-class Refusal(NamedTuple):
-    """An error reply; the original maps ``code`` (X-Error-Code) to an exception."""
+class Storage(_Server):
+    """Where signed addresses lead."""
 
-    status: int
-    code: str
-    message: str
+    def __init__(self, hub: Hub) -> None:
+        """Serve at once, on a free port beside the hub's."""
+        self.hub = hub
+        self.addresses = SignedAddresses()
+        super().__init__((hub.server_name, 0), StorageHandler)
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def address(self, sha256: str, seconds: float, uses: int | None) -> str:
+        """A signed address of a file."""
+        return f"http://{self.server_name}:{self.server_port}{self.addresses.issue(sha256, seconds, uses)}"
+
+    def end(self) -> None:
+        """Stop serving."""
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+class Handler(Replies):
+    """One connection to the hub."""
 
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: Hub
+    server: Hub | Storage
 
-    def do_GET(self) -> None:
+    @property
+    def hub(self) -> Hub:
+        """Whose files are served."""
+        return self.server if isinstance(self.server, Hub) else self.server.hub
+
+    @property
+    def journal(self) -> Journal:
+        """The hub's."""
+        return self.hub.journal
+
+    def answer(self) -> None:
         """Serve everything that is read."""
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        """Serve the headers of a GET."""
-        self._answer()
-
-    def do_POST(self) -> None:
-        """Serve the control endpoints."""
-        self._control(urlsplit(self.path).path)
-
-    def do_DELETE(self) -> None:
-        """Serve the control endpoints."""
-        self._control(urlsplit(self.path).path)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
-        """Stay silent: the journal has it."""
+        with self.journal.answering():
+            self._answer()
 
     def _answer(self) -> None:
         url = urlsplit(self.path)
@@ -101,27 +134,33 @@ class Handler(BaseHTTPRequestHandler):
         elif not self._shows_fault(path):
             self._route(path, query)
 
+    def control(self) -> None:
+        """Serve the control endpoints."""
+        self._control(urlsplit(self.path).path)
+
     def _control(self, path: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status, reply = control.handle(self.server, self.command, path, body)
+        status, reply = control.handle(self.hub, self.command, path, body)
         self._json(reply, status=status, note=False)
 
     def _shows_fault(self, path: str) -> bool:
-        bearer = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-        fault = self.server.faults.take(self._names(path), {"status", "gated"}, bearer)
+        fault = self.hub.faults.take(self._names(path), ANSWER_KINDS, self.bearer)
         if fault is None:
             return False
         if fault.kind == "gated":
             self._refuse(Refusal(403, "GatedRepo", "Access to this repository is restricted."))
-            return True
-        extra = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
-        self._refuse(Refusal(fault.status, fault.error_code, "A fault of the devcluster hub."), extra)
+        elif fault.kind == "repeat_token":
+            self._repeat_token(fault.status)
+        else:
+            extra = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
+            self._refuse(Refusal(fault.status, fault.error_code, "A fault of the devcluster hub."), extra)
         return True
 
     def _names(self, path: str) -> tuple[str, ...]:
         """The URL path and, for files, ``ORG/NAME/FILE``: what faults are matched with."""
-        if path.startswith("/lfs/"):
-            known = self.server.blobs.get(path.removeprefix("/lfs/"))
+        folder, _, sha256 = path.strip("/").partition("/")
+        if folder in {"lfs", "signed"}:
+            known = self.hub.blobs.get(sha256)
             return (path, known[1]) if known else (path,)
         parts = path.strip("/").split("/", 4)
         if len(parts) == 5 and parts[2] == "resolve":  # noqa: PLR2004 - ORG NAME resolve REVISION FILE
@@ -144,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._refuse(Refusal(404, "", f"Nothing is served at {path}."))
 
     def _commit(self, repo: str, revision: str) -> Commit | None:
-        repository = self.server.repositories.get(repo)
+        repository = self.hub.repositories.get(repo)
         if repository is None:
             self._refuse(Refusal(401, "RepoNotFound", "Repository not found."))
             return None
@@ -166,7 +205,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(Refusal(404, "EntryNotFound", f"{folder} does not exist in {commit.sha}."))
             return
         start = int(query.get("cursor", "0"))
-        end = start + self.server.page_entries
+        end = start + self.hub.page_entries
         url = f"http://{self.headers.get('Host')}{urlsplit(self.path).path}"
         next_page = f'<{url}?recursive={query.get("recursive", "false")}&cursor={end}>; rel="next"'
         self._json(entries[start:end], {"Link": next_page} if end < len(entries) else {})
@@ -183,11 +222,17 @@ class Handler(BaseHTTPRequestHandler):
             self._file(file, headers)
         else:
             headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": str(file.size_bytes)}
-            headers["Location"] = f"/lfs/{file.sha256}?commit={commit.sha}"
+            headers["Location"] = self._location(file.sha256, commit)
             self._reply(HTTPStatus.FOUND, headers)
 
+    def _location(self, sha256: str, commit: Commit) -> str:
+        signed = self.hub.faults.take(self._names(unquote(urlsplit(self.path).path)), {"signed"})
+        if signed is None:
+            return f"/lfs/{sha256}?commit={commit.sha}"
+        return self.hub.storage().address(sha256, signed.seconds, signed.uses)
+
     def _blob(self, sha256: str, commit: str) -> None:
-        known = self.server.blobs.get(sha256)
+        known = self.hub.blobs.get(sha256)
         if known is None:
             self._refuse(Refusal(404, "EntryNotFound", f"No file has the sha256 {sha256}."))
         else:
@@ -201,60 +246,50 @@ class Handler(BaseHTTPRequestHandler):
         if part is None:
             self._reply(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, {"Content-Range": f"bytes */{file.size_bytes}"})
             return
-        start, end = part
-        if fault is not None and fault.kind == "truncate":
-            end = min(end, start + fault.bytes)
         status = HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK
-        described = {**headers, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes", "Content-Length": str(end - start)}
+        part, content_range = bodies.under_fault(part, file.size_bytes, fault)
+        length = str(part[1] - part[0])
+        described = {**headers, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes", "Content-Length": length}
         if asked:
-            described["Content-Range"] = f"bytes {start}-{end - 1}/{file.size_bytes}"
-        self._send_file(file, status, described, (start, end), fault)
+            described["Content-Range"] = content_range
+        self._send_file(file, status, described, part, fault)
 
     def _body_fault(self) -> Fault | None:
         if self.command != "GET":
             return None
-        kinds = BODY_KINDS if self.headers.get("Range") else BODY_KINDS - {"ignore_range"}
-        return self.server.faults.take(self._names(unquote(urlsplit(self.path).path)), kinds)
+        kinds = BODY_KINDS if self.headers.get("Range") else BODY_KINDS - RANGE_KINDS
+        return self.hub.faults.take(self._names(unquote(urlsplit(self.path).path)), kinds)
 
     def _send_file(
-        self, file: File, status: int, headers: Mapping[str, str], part: tuple[int, int], fault: Fault | None
+        self, file: File, status: int, headers: Mapping[str, str], part: bodies.Part, fault: Fault | None
     ) -> None:
         self._head(status, headers)
-        sent = 0
+        path, sent_bytes = unquote(urlsplit(self.path).path), 0
         try:
-            if self.command == "GET":
-                sent = bodies.send(self.connection, file.source, *part, fault)
+            for piece in bodies.send(self.connection, file.source, part, fault) if self.command == "GET" else ():
+                self.journal.sent(self.command, path, piece)
+                sent_bytes += piece[1] - piece[0]
         finally:
-            self._note(status, sent)
+            self._note(status, sent_bytes)
         if not bodies.keeps_connection(fault):
             self.close_connection = True
 
-    def _json(
-        self, value: Any, headers: Mapping[str, str] | None = None, *, status: int = 200, note: bool = True
-    ) -> None:
-        body = json.dumps(value).encode()
-        self._reply(status, {"Content-Type": "application/json", **(headers or {})}, body, note=note)
 
-    def _refuse(self, refusal: Refusal, headers: Mapping[str, str] | None = None) -> None:
-        codes = {"X-Error-Code": refusal.code} if refusal.code else {}
-        described = {"X-Error-Message": refusal.message, **codes, **(headers or {})}
-        self._json({"error": refusal.message}, described, status=refusal.status)
+class StorageHandler(Handler):
+    """One connection to the other origin."""
 
-    def _reply(self, status: int, headers: Mapping[str, str], body: bytes = b"", *, note: bool = True) -> None:
-        self._head(status, {**headers, "Content-Length": str(len(body))})
-        if self.command != "HEAD":
-            self.wfile.write(body)
-        if note:
-            self._note(status, len(body))
+    def _answer(self) -> None:
+        url = urlsplit(self.path)
+        path, query = unquote(url.path), {key: values[-1] for key, values in parse_qs(url.query).items()}
+        sha256 = path.removeprefix("/signed/")
+        known, refusal = self.hub.blobs.get(sha256), self._refusal(sha256, query)
+        if known is None or refusal is not None:
+            body = f"<Error><Code>AccessDenied</Code><Message>{refusal}</Message></Error>".encode()
+            self._reply(HTTPStatus.FORBIDDEN, {"Content-Type": "application/xml"}, body)
+        elif not self._shows_fault(path):
+            self._file(known[0], {})
 
-    def _head(self, status: int, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.end_headers()
-
-    def _note(self, status: int, sent_bytes: int) -> None:
-        path = unquote(urlsplit(self.path).path)
-        self.server.journal.note(
-            self.command, path, status=status, sent_bytes=sent_bytes, range_header=self.headers.get("Range")
-        )
+    def _refusal(self, sha256: str, query: Mapping[str, str]) -> str | None:
+        if self.bearer:
+            return "Only one auth mechanism allowed"
+        return self.hub.storage().addresses.refusal(sha256, query)

@@ -158,18 +158,3 @@ def test_ended_by_a_signal_it_keeps_what_has_arrived(start, hub):
     code, last, _ = ended(start())
     assert code == 0
     assert last["bytes_reused"] >= line["bytes_done"] / 2
-
-
-def test_three_at_once_fetch_it_once_and_outlive_the_working_one(start, hub):
-    hub.faults.add([Fault("/lfs/*", "slow", times=None, bytes_per_second=4_000_000)])
-    processes = [start() for _ in range(3)]
-    line = json.loads(processes[0].stdout.readline())
-    working = (
-        processes[0] if "bytes_done" in line else next(p for p in processes[1:] if "bytes_done" in p.stdout.readline())
-    )
-    working.kill()
-    working.communicate()
-    hub.faults.clear()
-    ends = [ended(process) for process in processes if process is not working]
-    assert [end[0] for end in ends] == [0, 0]
-    assert sorted(end[1]["bytes_fetched"] > 0 for end in ends) == [False, True]

@@ -127,3 +127,22 @@ def test_a_holder_that_was_taken_over_may_write_no_more(tmp_path, monkeypatch):
         with pytest.raises(lock.LockLost, match="took the store over"):
             holding.refuse_if_lost()
     assert (tmp_path / "00000002").read_text() == "somebody else"
+
+
+def test_what_goes_wrong_after_a_takeover_is_said_to_be_the_takeover(tmp_path):
+    """The look at the lock is enough: the next beat may be seconds away."""
+
+    def swept_away():
+        with lock.held(tmp_path, quiet):
+            (tmp_path / "00000001").rename(tmp_path / "00000002")
+            raise FileNotFoundError
+
+    with pytest.raises(lock.LockLost, match="took the store over"):
+        swept_away()
+    assert [path.name for path in tmp_path.iterdir()] == ["00000002"]
+
+
+def test_what_goes_wrong_while_the_lock_is_held_is_left_as_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing to do with it"), lock.held(tmp_path, quiet):
+        raise FileNotFoundError("nothing to do with it")
+    assert (tmp_path / "00000001").read_text() == lock.RELEASED

@@ -37,28 +37,41 @@ class Holding:
 
     number: int
     lost: threading.Event
+    file: Path
 
     def refuse_if_lost(self) -> None:
-        """Raise LockLost where another process took over: nothing more may be written."""
-        if self.lost.is_set():
+        """Raise LockLost where another process took over: nothing more may be written.
+
+        It looks at the lock itself: a process that has just been woken up goes on before its next beat.
+        """
+        if self.lost.is_set() or not self.file.exists():
             raise LockLost("another process took the store over while this one stood still; run it again")
 
 
 @contextlib.contextmanager
 def held(folder: Path, waiting: Callable[[str], None]) -> Iterator[Holding]:
-    """Hold the lock in ``folder``; ``waiting`` is called now and then with the present holder's description."""
+    """Hold the lock in ``folder``; ``waiting`` is called now and then with the present holder's description.
+
+    Raises:
+        LockLost: In place of whatever went wrong after another process had taken over.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    holding = Holding(_acquire(folder, waiting), threading.Event())
+    number = _acquire(folder, waiting)
+    holding = Holding(number, threading.Event(), folder / _name(number))
     stop = threading.Event()
-    beating = threading.Thread(target=_beat, args=(folder, holding, stop), daemon=True)
+    beating = threading.Thread(target=_beat, args=(holding, stop), daemon=True)
     beating.start()
     try:
         yield holding
+    except Exception:
+        # Who was taken over finds files gone or renamed: that is no fault of the store, and another try is right.
+        holding.refuse_if_lost()
+        raise
     finally:
         stop.set()
         beating.join()
-        if not holding.lost.is_set():
-            _overwrite(folder / _name(holding.number), RELEASED)
+        with contextlib.suppress(FileNotFoundError):
+            _overwrite(holding.file, RELEASED)
 
 
 def _acquire(folder: Path, waiting: Callable[[str], None]) -> int:
@@ -93,12 +106,12 @@ def _take(folder: Path, number: int) -> bool:
     return True
 
 
-def _beat(folder: Path, holding: Holding, stop: threading.Event) -> None:
+def _beat(holding: Holding, stop: threading.Event) -> None:
     count, last = 0, time.monotonic()
     while not stop.wait(BEAT_SECONDS):
         count += 1
         try:
-            _overwrite(folder / _name(holding.number), _text(count))
+            _overwrite(holding.file, _text(count))
             last = time.monotonic()
         except FileNotFoundError:
             holding.lost.set()

@@ -99,7 +99,8 @@ class Partial:
         """Drop what has arrived: it was not the file's content."""
         with self._digesting, self._journalling, self._lock:
             (self._folder / "journal").unlink(missing_ok=True)
-            os.ftruncate(self._handle, 0)
+            # By its name, which a process that took over has changed: what the handle leads to may be a blob by now.
+            os.truncate(self.data, 0)
             self._arrived, self._unjournalled = [], 0
             self._digest, self._digested = self.file.digest.begin(self.file.size_bytes), 0
 

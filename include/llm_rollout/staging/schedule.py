@@ -152,11 +152,12 @@ def parts_of(partial: Partial) -> list[Interval]:
 
 
 def _best(ready: Sequence[Fetch], last: Fetch | None) -> Fetch | None:
-    if last is not None and last in ready and not (last.whole and last.workers):
+    if last is not None and last in ready and not last.failures and not (last.whole and last.workers):
         return last
     alone = [fetch for fetch in ready if not fetch.workers]
     if alone:
-        return alone[0]
+        # A file that has failed less often comes first: where all fail, each is tried again, and staging gives up.
+        return min(alone, key=lambda fetch: fetch.failures)
     shared = [fetch for fetch in ready if not fetch.whole]
     return max(shared, key=lambda fetch: sum(end - start for start, end in fetch.missing), default=None)
 

@@ -77,7 +77,8 @@ def stage(request: Request, hub: Hub, emit: Emit) -> Report:
     store = Store(request.store)
     try:
         store.prepare()
-        if store.confirm(request.repo, commit.commit) and store.published(request.repo, commit.commit, files):
+        there = store.confirm(request.repo, commit.commit) and store.published(request.repo, commit.commit, files)
+        if there and not store.has_remains():
             meter = _all_there(files)
         else:
             with lock.held(store.lock, _Waiting(emit)) as holding:
@@ -107,10 +108,10 @@ class _Staging:
 
     def run(self, files: Sequence[File]) -> Meter:
         """Fetch and publish; whoever held the lock before may have done all of it."""
+        self.store.sweep()
         if self.store.published(self.request.repo, self.commit, files):
             return _all_there(files)
         total = sum(file.size_bytes for file in files)
-        self.store.sweep()
         lacking = [file for file in _each_once(files) if not self.store.has_blob(file)]
         partials = [Partial(self.store.partial(file.digest), file, self.holding.number) for file in lacking]
         missing = sum(partial.file.size_bytes - partial.arrived_bytes() for partial in partials)
@@ -121,6 +122,7 @@ class _Staging:
         finally:
             for partial in partials:
                 partial.close()
+        self.holding.refuse_if_lost()
         self.store.publish(self.request.repo, self.commit, self._with_published(files), self.holding.number)
         return meter
 

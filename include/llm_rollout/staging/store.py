@@ -29,6 +29,7 @@ TAKEN_OUT = "taken-out"
 RESERVE_BYTES = 16 * 1024 * 1024
 RESERVE_PARTS = 100
 """A hundredth of what is missing, and 16 MiB, stay free: file systems slow down and fail when they are full."""
+_NO_EXCHANGE = {None, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV}
 
 
@@ -115,6 +116,11 @@ class Store:
         """Where a commit is taken to before it is deleted or replaced; ``number`` is the lock's."""
         return self.root / ".staging" / f"{number:08d}" / TAKEN_OUT / self.model(repo, commit).relative_to(self.models)
 
+    def has_remains(self) -> bool:
+        """Whether a process that is gone left something half put together, and this one may remove it."""
+        staging = self.root / ".staging"
+        return os.access(staging, os.W_OK) and any(staging.iterdir())
+
     def sweep(self) -> None:
         """Remove what processes that are gone had begun to put together. Only for the holder of the lock."""
         self.clear_staging()
@@ -168,7 +174,10 @@ class Store:
     def _replace(self, final: Path, folder: Path, aside: Path) -> None:
         try:
             exchange(folder, final)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NO_EXCHANGE or not folder.exists():
+                # Swept by whoever took over: what is published now is theirs and stays.
+                raise
             # Two steps where the file system has none; killed between them, ``clear_staging`` puts the old one back.
             aside.parent.mkdir(parents=True)
             final.rename(aside)

@@ -183,7 +183,7 @@ class Transfer:
         self._fail(
             Transient(
                 f"nothing new came for {self.meter.standstill_seconds():.0f} s, {len(failing)} files are not "
-                f"whole; the last cause: {failing[0].cause}"
+                f"whole, the first is {failing[0].file.path}; the last cause: {failing[0].cause}"
             )
         )
 

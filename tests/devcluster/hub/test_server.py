@@ -113,6 +113,78 @@ def test_status_fault_is_spent_and_listed(client):
 
 
 @pytest.mark.parametrize(
+    ("kind", "header", "start"),
+    [
+        ("wrong_range", "bytes 110-119/300000", 110),
+        ("misplaced", "bytes 100-109/300000", 110),
+        ("wrong_total", "bytes 100-109/300010", 100),
+    ],
+)
+def test_what_content_range_says_and_what_comes_can_differ(client, shard, kind, header, start):
+    _post(client, match="*/lfs/*", kind=kind, bytes=10)
+    assert _fetch(client).content == shard
+    reply = _fetch(client, Range="bytes=100-109")
+    assert (reply.status_code, reply.headers["Content-Range"]) == (206, header)
+    assert reply.content == shard[start : start + 10]
+
+
+def test_a_range_that_cannot_be_moved_on_is_moved_back(client, shard):
+    _post(client, match="*/lfs/*", kind="wrong_range", bytes=10)
+    reply = _fetch(client, Range="bytes=299990-")
+    assert reply.headers["Content-Range"] == "bytes 299980-299989/300000"
+    assert reply.content == shard[299_980:299_990]
+
+
+@pytest.mark.parametrize(("status", "header"), [(500, "ETag"), (302, "Location"), (206, "Content-Range")])
+def test_a_token_comes_back_wherever_there_is_room_for_it(client, status, header):
+    _post(client, match="/api/*", kind="repeat_token", status=status)
+    reply = client.get(f"/api/models/{REPO}", headers={"Authorization": "Bearer hf_x"})
+    assert (reply.status_code, reply.text) == (status, "hf_x")
+    assert "hf_x" in reply.headers[header]
+
+
+def test_retry_after_may_be_a_date(client):
+    date = "Wed, 21 Oct 2026 07:28:00 GMT"
+    _post(client, match="/api/*", kind="status", status=429, retry_after=date)
+    assert client.get(f"/api/models/{REPO}").headers["Retry-After"] == date
+
+
+def test_the_first_requests_may_be_answered_well(client):
+    _post(client, match="/api/*", kind="status", after=1)
+    assert [client.get(f"/api/models/{REPO}").status_code for _ in range(3)] == [200, 500, 200]
+
+
+def _signed(client, **details):
+    _post(client, match="*/resolve/*", kind="signed", times=None, **details)
+    return client.head(f"/{REPO}/resolve/main/{SHARD}").headers["Location"]
+
+
+def test_a_signed_address_leads_to_another_origin_and_serves_ranges(client, url, shard):
+    address = _signed(client)
+    assert not address.startswith(url)
+    reply = client.get(address, headers={"Range": "bytes=10-19"})
+    assert (reply.status_code, reply.content) == (206, shard[10:20])
+
+
+@pytest.mark.parametrize(
+    ("details", "change", "headers"),
+    [
+        ({"seconds": -1}, str, {}),
+        ({}, lambda address: address.replace("Expires=", "Expires=9"), {}),
+        ({}, str, {"Authorization": "Bearer hf_x"}),
+    ],
+)
+def test_a_signed_address_is_refused_when_expired_changed_or_shown_a_token(client, details, change, headers):
+    reply = client.get(change(_signed(client, **details)), headers=headers)
+    assert (reply.status_code, reply.headers["Content-Type"]) == (403, "application/xml")
+
+
+def test_a_signed_address_serves_as_often_as_was_said(client):
+    address = _signed(client, uses=2)
+    assert [client.get(address).status_code for _ in range(3)] == [200, 200, 403]
+
+
+@pytest.mark.parametrize(
     "fault", [{"match": "*"}, {"match": "*", "kind": "bogus"}, {"match": "*", "kind": "slow", "x": 1}]
 )
 def test_wrong_faults_are_refused_with_a_reason(client, fault):
@@ -130,6 +202,26 @@ def test_requests_are_counted_with_their_bytes(client):
     assert summary["bytes"][path] == 300_010
     client.delete("/devcluster/requests")
     assert client.get("/devcluster/requests").json()["total"] == 0
+
+
+def test_bytes_count_although_their_reader_goes_away(hub, client, shard):
+    _post(client, match="*/lfs/*", kind="slow", bytes_per_second=1_000_000)
+    with client.stream("GET", f"/{REPO}/resolve/v1/{SHARD}", follow_redirects=True) as reply:
+        seen = next(reply.iter_raw(10_000))
+    assert hub.journal.settle(within_seconds=10)
+    ((path, parts),) = hub.journal.parts().items()
+    sent = hub.journal.summary()["bytes"][f"GET {path}"]
+    assert len(seen) <= sent < len(shard)
+    assert sent == sum(end - start for start, end in parts)
+    assert parts[0][0] == 0
+
+
+def test_what_is_being_answered_is_waited_for(hub, client):
+    _post(client, match="*/lfs/*", kind="stall", bytes=10, seconds=0.3)
+    with pytest.raises(httpx.RemoteProtocolError):
+        _fetch(client)
+    assert hub.journal.settle(within_seconds=5)
+    assert [*hub.journal.parts().values()] == [[(0, 10)]]
 
 
 def test_unknown_commit_is_refused_when_a_branch_is_moved(client):

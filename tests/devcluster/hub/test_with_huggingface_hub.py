@@ -4,10 +4,13 @@ import pytest
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
+    HfHubHTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+
+from devcluster.hub.faults import KINDS
 
 REPO = "devcluster/fixture"
 FILES = {
@@ -112,6 +115,34 @@ def test_client_reports_a_truncated_file(hub, url, tmp_path):
     hub.faults.add([_fault("*00001-of*", "truncate", times=None, bytes=1000)])
     with pytest.raises(OSError, match="Consistency check failed"):
         snapshot_download(REPO, revision="v1", endpoint=url, local_dir=tmp_path)
+
+
+def test_client_follows_signed_addresses_to_another_origin(hub, url, model_root, tmp_path):
+    hub.faults.add([_fault("*/resolve/*", "signed", times=None)])
+    snapshot_download(REPO, revision="v1", endpoint=url, local_dir=tmp_path, token="hf_x")
+    _same(tmp_path, model_root / REPO / "v1")
+    assert any(path.startswith("/signed/") for path in hub.journal.parts())
+
+
+def test_client_gives_up_on_a_signed_address_that_has_expired(hub, url, tmp_path):
+    hub.faults.add([_fault("*/resolve/*", "signed", times=None, seconds=-1)])
+    with pytest.raises(HfHubHTTPError, match="403"):
+        snapshot_download(REPO, revision="v1", endpoint=url, local_dir=tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["wrong_range", "misplaced", "wrong_total"])
+def test_client_that_asks_for_no_range_does_not_see_range_faults(hub, url, model_root, tmp_path, kind):
+    hub.faults.add([_fault("*", kind, times=None, bytes=1)])
+    snapshot_download(REPO, revision="v1", endpoint=url, local_dir=tmp_path)
+    _same(tmp_path, model_root / REPO / "v1")
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_client_downloads_well_once_a_fault_is_switched_off(hub, url, model_root, tmp_path, kind):
+    hub.faults.add([_fault("*", kind, times=None, bytes=10, seconds=0.1)])
+    hub.faults.clear()
+    snapshot_download(REPO, revision="v1", endpoint=url, local_dir=tmp_path)
+    _same(tmp_path, model_root / REPO / "v1")
 
 
 def test_client_shows_an_error_status_of_the_api(hub, url, tmp_path):
