@@ -112,10 +112,14 @@ def is_whole(bench, repo, revision):
     return bool(contents) and not found.missing and not found.mismatches and all(blob.exists() for blob in contents)
 
 
+def long_enough_ago():
+    return time.time() - collection.TIME_STAMP_SECONDS
+
+
 def collect(bench, keep, roots=(), began=None):
-    """A collection without a grace."""
+    """A collection without a grace that has been waiting for its time: what is touched from now on is young."""
     named = tuple(Root(repo, bench.published(revision, repo).name) for repo, revision in roots)
-    request = collection.Request(bench.store, named, keep, 0.0, began or time.time(), dry_run=False)
+    request = collection.Request(bench.store, named, keep, 0.0, began or long_enough_ago(), dry_run=False)
     return collection.collect(request, lambda _line: None)
 
 
@@ -137,8 +141,8 @@ def test_no_order_of_steps_takes_a_commit_from_a_staging_that_found_it(bench, mo
         chance = random.Random(seed)  # noqa: S311 - the same in every run
         wanted = chance.choices(KNOWN, k=chance.choice([1, 1, 2]))
         turns, reports, keep = Turns(seed), [], chance.choice([0, 1])
-        works = [lambda one=one: bench.stage(one[1], repo=one[0]) for one in wanted]
-        works.append(lambda keep=keep, reports=reports: reports.append(collect(bench, keep)))
+        works, began = [lambda one=one: bench.stage(one[1], repo=one[0]) for one in wanted], long_enough_ago()
+        works.append(lambda keep=keep, reports=reports, began=began: reports.append(collect(bench, keep, began=began)))
         with monkeypatch.context() as stepped:
             for module, name in [*((os, name) for name in STEPS), (io, "open")]:
                 whole_call = getattr(module, name)
@@ -188,7 +192,7 @@ def test_threads_that_stage_and_one_that_collects_lose_nothing_in_use(bench):
     def collect_on():
         nonlocal removed
         while not over.is_set():
-            began = time.time()
+            began = long_enough_ago()
             with guard:
                 roots = [one for one, count in uses.items() if count]
             removed += len(collect(bench, 0 if roots else 1, roots, began).commits_removed)

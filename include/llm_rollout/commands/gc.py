@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=float(DEFAULT_GRACE_SECONDS),
         metavar="SECONDS",
-        help="what was published, staged again or written since stays (%(default)s; commits at least 2)",
+        help="what was published, staged again or written since stays (%(default)s)",
     )
     parser.add_argument("--dry-run", action="store_true", help="write nothing, only say what would go")
 

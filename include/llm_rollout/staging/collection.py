@@ -23,7 +23,7 @@ from llm_rollout.staging.store import Store, explained, flush
 
 REPORT_EVERY_SECONDS = 5.0
 TIME_STAMP_SECONDS = 2.0
-"""The coarsest time stamps of file systems in use: what is younger may be being touched right now."""
+"""The coarsest time stamps of file systems in use: by so much a time may lie before the touch that gave it."""
 
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -100,7 +100,7 @@ def decide(found: Contents, roots: Iterable[Root], keep: int, grace_seconds: flo
     """
     named = {_place(root.repo, root.commit) for root in roots}
     newest = _newest(found.commits, keep)
-    oldest_ns = (now - max(grace_seconds, TIME_STAMP_SECONDS)) * 1e9
+    oldest_ns = (now - grace_seconds) * 1e9
     gone = tuple(
         one
         for one in found.commits
@@ -147,6 +147,8 @@ def as_line(report: Report) -> dict[str, Any]:
 def _locked(store: Store, request: Request, emit: Emit) -> tuple[Contents, Removed]:
     progress = _Progress(emit)
     store.prepare()
+    # Whoever confirms a commit from now on gives it a time that is younger than what may go.
+    time.sleep(max(0.0, request.began - request.grace_seconds + TIME_STAMP_SECONDS - time.time()))
     with lock.held(store.lock, progress.waiting) as holding:
         try:
             store.clear_staging()
