@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from llm_rollout.fabric.lint import lint as rdma_lint
+from llm_rollout.fabric.lint import recognised
 from llm_rollout.manifests.fabric_job import fabric_job
-from llm_rollout.manifests.findings import Finding, is_env_block, manifest_name
+from llm_rollout.manifests.findings import Finding, is_env_block, manifest_name, text
 from llm_rollout.manifests.leader_worker_set import leader_worker_set
 from llm_rollout.manifests.lint import lint
+from llm_rollout.manifests.linting.shape import misshapen
 from llm_rollout.manifests.service import service
 from llm_rollout.names import lws_name, revision_id
 from llm_rollout.ports import Manifest
 from llm_rollout.rollout import RolloutPlan
 from llm_rollout.spec import RolloutSpec
 from llm_rollout.spec_loading import load_specs
-from llm_rollout.spec_problems import NO_VALUE, Problem, SpecError, file_problem
+from llm_rollout.spec_problems import NO_VALUE, Problem, SpecError, file_problem, masked
 from llm_rollout.spec_yaml import Document, duplicate_problems, read_documents
+
+_SURROUNDINGS = {"NetworkAttachmentDefinition", "Node"}
+"""Kinds that a spec's own manifests refer to: given beside a spec, they are looked at with it."""
 
 
 class Report:
@@ -36,12 +41,13 @@ class Report:
         self.failed.add(path)
 
     def finding(self, path: Path, finding: Finding) -> None:
-        """An error as a problem, a warning as a note."""
+        """An error as a problem, a warning as a note; the corrected lines stand below, indented."""
         where = f"{finding.manifest} {finding.field_path}".strip()
         value = NO_VALUE if finding.value is None else finding.value
         code = finding.code if finding.severity == "error" else f"{finding.code} warning"
         problem = Problem(str(path), where, value, f"[{code}] {finding.message}", finding.fix)
-        self.lines[path].append(str(problem))
+        corrected = masked(finding.corrected).splitlines()
+        self.lines[path] += [str(problem), *(f"    {line}" for line in corrected)]
         if finding.severity == "error":
             self.failed.add(path)
 
@@ -62,9 +68,11 @@ def check(paths: Sequence[Path]) -> Report:
     specs, problems = load_specs([path for path in documents if path not in manifests])
     for problem in problems:
         report.problem(Path(problem.file), problem)
+    shaped = {path: _manifests(report, path, found) for path, found in manifests.items()}
+    given = [one for found in shaped.values() for one in found if text(one.get("kind")) in _SURROUNDINGS]
     for path, spec in specs.items():
-        _check_rendered(report, path, spec)
-    _check_manifests(report, manifests)
+        _check_rendered(report, path, spec, given)
+    _check_manifests(report, shaped)
     return report
 
 
@@ -87,10 +95,15 @@ def _is_manifest(value: Mapping[str, Any]) -> bool:
     return {"apiVersion", "kind"} <= value.keys()
 
 
-def _check_rendered(report: Report, path: Path, spec: RolloutSpec) -> None:
+def _check_rendered(report: Report, path: Path, spec: RolloutSpec, given: Sequence[Manifest]) -> None:
     """Lint what a valid spec will become: settings that are each allowed may still be wrong together."""
-    for finding in dict.fromkeys(_in_spec(spec, finding) for finding in _findings(_rendered(spec))):
+    rendered = _rendered(spec)
+    about = {manifest_name(manifest) for manifest in rendered}
+    findings = [finding for finding in _findings([*rendered, *given]) if finding.manifest in about]
+    for finding in dict.fromkeys(_in_spec(spec, finding) for finding in findings):
         report.finding(path, finding)
+    for pairing in dict.fromkeys(recognised([rendered[0], *given]).values()):
+        report.note(path, pairing)
     if path not in report.failed:
         server = spec.server
         gpus = spec.groups * server.nodes_per_group * server.gpus_per_node
@@ -103,11 +116,11 @@ def _check_rendered(report: Report, path: Path, spec: RolloutSpec) -> None:
 
 
 def _in_spec(spec: RolloutSpec, finding: Finding) -> Finding:
-    """A finding about a variable that the spec sets, said once and of the spec's field."""
+    """A finding about a variable that the spec sets, said once and of the spec's field, which is the one to correct."""
     variable = finding.field_path.rpartition(".env.")[2]
     if variable not in spec.server.network.nccl_env:
         return finding
-    return replace(finding, manifest="", field_path=f"server.network.nccl_env.{variable}")
+    return replace(finding, manifest="", field_path=f"server.network.nccl_env.{variable}", corrected="")
 
 
 def _rendered(spec: RolloutSpec) -> list[Manifest]:
@@ -127,53 +140,51 @@ def _rendered(spec: RolloutSpec) -> list[Manifest]:
     return [leader_worker_set(spec, plan), service(spec, revision), *fabric_job(spec, nodes, "check")]
 
 
-def _check_manifests(report: Report, files: Mapping[Path, Sequence[Document]]) -> None:
+def _check_manifests(report: Report, files: Mapping[Path, Sequence[Manifest]]) -> None:
     """Lint the manifests of all files together: a defect often lies between two of them."""
-    owners: dict[str, Path] = {}
-    manifests: list[Manifest] = []
-    for path, documents in files.items():
-        own = _manifests(report, path, documents)
-        manifests += own
-        owners.update({manifest_name(manifest): path for manifest in own})
-    for finding in _linted(report, owners, manifests):
+    manifests = [manifest for own in files.values() for manifest in own]
+    owners = {manifest_name(manifest): path for path, own in files.items() for manifest in own}
+    for finding in _findings(manifests):
         report.finding(owners[finding.manifest], finding)
+    for manifest, pairing in recognised(manifests).items():
+        report.note(owners[manifest], pairing)
     for path in files:
         if path not in report.failed:
             report.note(path, "no known defect")
 
 
 def _manifests(report: Report, path: Path, documents: Sequence[Document]) -> list[Manifest]:
+    """The file's manifests that can be looked at; of the others it is said what is wrong with them."""
     found: list[Manifest] = []
-    for number, document in enumerate(documents, start=1):
+    for place, document in enumerate(documents, start=1):
         for problem in duplicate_problems(path, document):
             report.problem(path, problem)
         manifests = _items(document.value)
         if manifests and all(
             isinstance(item, dict) and (_is_manifest(item) or is_env_block(item)) for item in manifests
         ):
-            found += manifests
+            found += [manifest for manifest in manifests if _is_shaped(report, path, manifest)]
         else:
-            message = f"document {number} has no apiVersion and kind"
+            message = f"document {place} has no apiVersion and kind"
             report.problem(path, file_problem(path, message, "add them, or remove the document"))
     return found
 
 
+def _is_shaped(report: Report, path: Path, manifest: Manifest) -> bool:
+    wrong = misshapen(manifest)
+    if wrong:
+        message = f"{manifest_name(manifest)} is not shaped as its kind demands: {wrong}"
+        report.problem(path, file_problem(path, message, "try kubectl apply --dry-run=server"))
+    return not wrong
+
+
 def _items(value: Any) -> list[Any]:
     """The manifests of a document: those of a List, else itself."""
-    if isinstance(value, dict) and value.get("kind") == "List":
-        return value["items"] if isinstance(value.get("items"), list) else []
-    return [value]
-
-
-def _linted(report: Report, owners: Mapping[str, Path], manifests: Sequence[Manifest]) -> list[Finding]:
-    try:
-        return _findings(manifests)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # The API server would refuse such a manifest by its schema, which is not repeated here.
-        for path in dict.fromkeys(owners.values()):
-            message = f"a manifest is not shaped as its kind demands ({error})"
-            report.problem(path, file_problem(path, message, "try kubectl apply --dry-run=server"))
-        return []
+    kind = value.get("kind") if isinstance(value, dict) else None
+    items = value.get("items") if isinstance(kind, str) and kind.endswith("List") else None
+    if isinstance(items, list):
+        return items
+    return [] if kind == "List" else [value]
 
 
 def _findings(manifests: Sequence[Manifest]) -> list[Finding]:

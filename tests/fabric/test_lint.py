@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_rollout.fabric.lint import lint
+from llm_rollout.fabric.lint import lint, recognised
 from llm_rollout.manifests.fabric_job import fabric_job
 from llm_rollout.manifests.leader_worker_set import leader_worker_set
 from llm_rollout.names import lws_name
@@ -233,11 +233,103 @@ def test_pods_without_rdma_are_left_alone():
     assert lint([plain]) == []
 
 
-def test_a_network_without_readable_configuration_is_left_to_the_cni():
+@pytest.mark.parametrize("written", ["{", "[]", "3", "[" * 100_000])
+def test_a_network_without_readable_configuration_is_found(written):
     broken = copy.deepcopy(network())
-    broken["spec"]["config"] = "{"
+    broken["spec"]["config"] = written
 
-    assert lint([broken]) == []
+    assert [finding.code for finding in lint([broken])] == ["K2"]
+
+
+def test_a_network_that_the_nodes_configure_is_no_defect_and_no_known_pairing():
+    manifests = sound()
+    del manifests[1]["spec"]["config"]
+
+    assert found(manifests) == []
+    assert found(manifests, "warning") == ["K2"]
+    assert all("the CNI that only the nodes configure" in finding.message for finding in lint(manifests))
+
+
+@pytest.mark.parametrize(
+    ("image", "env", "severity"),
+    [
+        ("vllm/vllm-openai:v0.6.3", {}, "warning"),
+        ("vllm/vllm-openai:v0.6.4", {}, "error"),
+        ("vllm/vllm-openai:v0.33.0", {}, "error"),
+        ("vllm/vllm-openai:v1.0.0", {}, "error"),
+        ("registry.example:5000/engine:cuda12.4-nccl2.20.5", {}, "warning"),
+        ("registry.example:5000/engine:cuda12.4-nccl2.21.5", {}, "error"),
+        ("registry.example/engine:1", {}, "error"),
+        ("registry.example/engine:1", {"NCCL_VERSION": "2.19.3-1"}, "warning"),
+        ("registry.example/engine:1", {"NCCL_VERSION": "2.30.7"}, "error"),
+        ("vllm/vllm-openai:v0.6.3", {"NCCL_VERSION": "2.22.3"}, "error"),
+    ],
+)
+def test_a_gid_index_is_doubtful_only_with_an_nccl_that_does_not_choose(image, env, severity):
+    manifests = sound()
+    for body in each_template(manifests):
+        body["spec"]["containers"][0]["image"] = image
+    for name, value in {**env, "NCCL_IB_GID_INDEX": "3"}.items():
+        set_env(manifests, name, value)
+
+    assert {(finding.code, finding.severity) for finding in lint(manifests)} == {("K7", severity)}
+
+
+def test_pods_that_switch_rdma_off_are_left_alone():
+    manifests = sound()
+    set_env(manifests, "NCCL_IB_DISABLE", "1")
+    set_env(manifests, "NCCL_DEBUG", "WARN")
+
+    assert lint(manifests) == []
+
+
+def test_pods_on_the_nodes_network_need_no_attachment():
+    manifests = sound()
+    for body in each_template(manifests):
+        del body["metadata"]
+        body["spec"]["hostNetwork"] = True
+
+    assert lint(manifests) == []
+    assert [one.rpartition(": ")[2] for one in recognised(manifests).values()] == ["the node's own network"]
+
+
+def test_the_engine_is_judged_where_a_sidecar_stands_before_it():
+    manifests = sound()
+    for body in each_template(manifests):
+        body["spec"]["containers"].insert(0, {"name": "proxy"})
+    set_last = each_template(manifests)[0]["spec"]["containers"][1]
+    del set_last["securityContext"]
+
+    (finding,) = lint(manifests)
+    assert finding.code == "K5"
+    assert "containers[1]" in finding.field_path
+    assert "containers[1]" in finding.corrected
+
+
+def test_values_that_come_from_elsewhere_are_not_judged():
+    manifests = sound()
+    for body in each_template(manifests):
+        entry = next(one for one in body["spec"]["containers"][0]["env"] if one["name"] == "NCCL_DEBUG")
+        del entry["value"]
+        entry["valueFrom"] = {"configMapKeyRef": {"name": "nccl", "key": "debug"}}
+
+    assert lint(manifests) == []
+
+
+@pytest.mark.parametrize(
+    ("subsystems", "codes"),
+    [("INIT,NET", []), ("ALL", []), ("^TUNING", []), ("COLL", ["K10"]), ("INIT", ["K10"]), ("^NET", ["K10"])],
+)
+def test_a_log_names_the_transport_with_init_and_net(subsystems, codes):
+    manifests = sound()
+    set_env(manifests, "NCCL_DEBUG_SUBSYS", subsystems)
+
+    assert found(manifests) == codes
+
+
+def test_without_networks_given_no_pairing_is_told_and_none_is_doubted():
+    assert lint([group()]) == []
+    assert recognised([group()]) == {}
 
 
 @pytest.mark.parametrize("name", ["llama-405b", "tiny-chat"])
