@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from devcluster.standins import perftest
-from devcluster.standins.fabric_file import time_scale
+from devcluster.standins import company, kernel_files, perftest
+from devcluster.standins.fabric_file import Way, fabric_path, time_scale
 
 DEFAULT_SIZE_BYTES = 65536
 DEFAULT_ITERATIONS = 5000
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = perftest.parser("ib_write_bw")
     flags.add_argument("-q", "--qp", type=int, default=1, help="number of queue pairs")
     flags.add_argument("-b", "--bidirectional", action="store_true", help="both directions at once")
+    flags.add_argument("-N", "--noPeak", action="store_true", help="no peak")
     flags.add_argument("--report_gbits", action="store_true", help="Gb/sec, not MiB/sec")
     options = flags.parse_args(arguments)
     if options.all and options.duration:
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(session: perftest.Session) -> None:
     options = session.options
     unit = "Gb/sec" if options.report_gbits else "MiB/sec"
-    if options.duration:
+    if options.duration or options.noPeak:
         print(" WARNING: BW peak won't be measured in this run.")
     print(f" #bytes     #iterations    BW peak[{unit}]    BW average[{unit}]   MsgRate[Mpps]")
     for size in SWEEP_BYTES if options.all else (options.size,):
@@ -50,18 +51,30 @@ def _measured_gbps(session: perftest.Session, size_bytes: int) -> float:
     """The client takes the time and tells the server, so that both print the same row."""
     if not session.is_client:
         return float(str(session.channel.receive()["gbps"]))
-    gbps = session.fabric.gbps(session.own, session.peer_port, session.nodes)
-    gbps *= min(1.0, size_bytes / SATURATING_BYTES) * (2 if session.options.bidirectional else 1)
-    time.sleep((session.options.duration or 0.0) * time_scale())
+    with company.under_way(fabric_path()) as accompanied:
+        way = _way(session, accompanied)
+        perftest.check_path(session, way, size_bytes)
+        gbps = session.fabric.gbps(session.own, session.peer_port, way)
+        if session.options.use_cuda is not None:
+            gbps = min(gbps, session.own.gdr_gbps, session.peer_port.gdr_gbps)
+        gbps *= min(1.0, size_bytes / SATURATING_BYTES) * (2 if session.options.bidirectional else 1)
+        time.sleep((session.options.duration or 0.0) * time_scale())
+    kernel_files.count_errors(session.own)
     session.channel.send({"gbps": gbps})
     return gbps
+
+
+def _way(session: perftest.Session, accompanied: Callable[[], bool]) -> Way:
+    """Company is looked for only where it matters: it takes a moment."""
+    matters = session.fabric.depends_on_load(session.way())
+    return session.way(loaded=matters and accompanied())
 
 
 def _row(session: perftest.Session, size_bytes: int, gbps: float, seconds: float) -> str:
     shown = gbps if session.options.report_gbits else gbps * MIB_PER_GBIT
     messages_per_second = gbps * 1e9 / 8 / size_bytes
     iterations = max(5, round(messages_per_second * seconds))
-    peak = 0.0 if session.options.duration else shown * 1.004
+    peak = 0.0 if session.options.duration or session.options.noPeak else shown * 1.004
     return (
         f" {size_bytes:<7d}    {iterations:<10d}       {peak:<7.2f}            {shown:<7.2f}"
         f"\t\t     {messages_per_second / 1e6:<7.6f}"

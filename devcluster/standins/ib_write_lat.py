@@ -47,7 +47,9 @@ def _measured_usec(session: perftest.Session) -> float:
     """The client takes the time and tells the server, so that both print the same row."""
     if not session.is_client:
         return float(str(session.channel.receive()["usec"]))
-    usec = session.fabric.usec(session.own, session.peer_port, session.nodes)
+    way = session.way()
+    perftest.check_path(session, way, session.options.size)
+    usec = session.fabric.usec(session.own, session.peer_port, way)
     time.sleep((session.options.duration or 0.0) * time_scale())
     session.channel.send({"usec": usec})
     return usec

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import sys
 from collections.abc import Sequence
 
+from devcluster.standins import gids, kernel_files
 from devcluster.standins.fabric_file import BANNER, MARK, Fabric, Port, load, own_node
 
 _STATES = {"DOWN": 1, "INIT": 2, "ARMED": 3, "ACTIVE": 4}
@@ -24,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = flags.parse_args(arguments)
     print(BANNER)
     fabric = load()
-    names = [hca for hca in fabric.hcas if options.ib_dev in {None, hca}]
+    kernel_files.write(fabric)
+    names = [hca for hca in fabric.hcas if options.ib_dev in {None, hca} and fabric.port(own_node(), hca)]
     if not names:
         sys.stderr.write(f"IB device '{options.ib_dev}' wasn't found\n" if options.ib_dev else "No IB devices found\n")
         return 255
@@ -63,14 +66,23 @@ def _print_port(port: Port, *, verbose: bool) -> None:
     print("\t\t\tsm_lid:\t\t\t0")
     print("\t\t\tport_lid:\t\t0")
     print("\t\t\tport_lmc:\t\t0x00")
-    print("\t\t\tlink_layer:\t\tEthernet")
+    print(f"\t\t\tlink_layer:\t\t{port.link_layer}")
     if verbose:
         width, lane_gbps = _lanes(port.rate_gbps)
         print(f"\t\t\tactive_width:\t\t{width}X ({_WIDTHS[width]})")
         print(f"\t\t\tactive_speed:\t\t{lane_gbps:.1f} Gbps ({_LANE_GBPS[lane_gbps]})")
         print(f"\t\t\tphys_state:\t\t{'LINK_UP (5)' if port.active else 'DISABLED (3)'}")
-        print("\t\t\tGID[  3]:\t\t::ffff:10.64.0.10, RoCE v2")
+        for entry in gids.table(own_node(), port):
+            kind = f", {entry.kind}" if entry.version else ""
+            print(f"\t\t\tGID[{entry.index:3d}]:\t\t{_shown(entry)}{kind.replace('IB/', '')}")
     print()
+
+
+def _shown(entry: gids.Gid) -> str:
+    """As the original: IPv4 addresses readable, all others with their leading zeros left out."""
+    if entry.ipv4:
+        return f"::ffff:{entry.ipv4}"
+    return ipaddress.IPv6Address(entry.gid).compressed
 
 
 def _lanes(rate_gbps: float) -> tuple[int, float]:

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 
+from devcluster.standins import gids
 from devcluster.standins.fabric_file import BANNER, load, own_node
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print link-local and IPv4 GIDs of each device, RoCE v1 and v2 each."""
+    """Print the GIDs of each device of this node."""
     flags = argparse.ArgumentParser(prog="show_gids", description=f"{BANNER}.")
     flags.add_argument("device", nargs="?", help="only this device")
     options = flags.parse_args(arguments)
     print(BANNER)
     print("DEV\tPORT\tINDEX\tGID\t\t\t\t\tIPv4  \t\tVER\tDEV\n---\t----\t-----\t---\t\t\t\t\t------------  \t---\t---")
-    rows = [
-        row for rail, hca in enumerate(load().hcas) if options.device in {None, hca} for row in _rows(hca, rail)
-    ]  # fmt: skip
+    fabric = load()
+    ports = (fabric.port(own_node(), hca) for hca in fabric.hcas if options.device in {None, hca})
+    rows = [_row(port.hca, entry) for port in ports if port for entry in gids.table(own_node(), port)]
     print(*rows, f"n_gids_found={len(rows)}", sep="\n")
     return 0
 
 
-def _rows(hca: str, rail: int) -> list[str]:
-    number = int((re.findall(r"\d+", own_node()) or ["0"])[-1]) % 250
-    address = f"192.168.{100 + rail}.{10 + number}"
-    mapped = f"0000:0000:0000:0000:0000:ffff:c0a8:{100 + rail:02x}{10 + number:02x}"
-    local = f"fe80:0000:0000:0000:0000:00ff:fe00:{rail:02x}{number:02x}"
-    table = [(local, "\t"), (local, "\t"), (mapped, address), (mapped, address)]
-    return [
-        f"{hca}\t1\t{index}\t{gid}\t{ip}  \tv{1 + index % 2}\tnet{rail + 1}" for index, (gid, ip) in enumerate(table)
-    ]
+def _row(hca: str, entry: gids.Gid) -> str:
+    address, version = entry.ipv4 or "\t", f"v{entry.version}" if entry.version else ""
+    return f"{hca}\t1\t{entry.index}\t{entry.gid}\t{address}  \t{version}\t{entry.net_device}"
 
 
 if __name__ == "__main__":

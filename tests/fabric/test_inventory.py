@@ -1,6 +1,10 @@
+import json
+from dataclasses import asdict
+
 import pytest
 
-from llm_rollout.fabric.inventory import Member, Port, findings, parse, transport
+from llm_rollout.fabric.inventory import Gid, Member, Port, member_from_json, parse, transport
+from llm_rollout.fabric.pod import Attachment, Pod
 
 DEVINFO = """\
 hca_id:\tmlx5_0
@@ -60,33 +64,19 @@ def _members(**ports):
     return [Member(node.replace("_", "-"), {port.hca: port for port in of_node}) for node, of_node in ports.items()]
 
 
-def test_equal_active_ports_are_fine():
-    assert findings(_members(a=[_port()], b=[_port()]), ["mlx5_0"]) == []
+def test_own_interface_wins_over_other_gids_of_the_same_kind():
+    gids = (Gid(1, 2, "", "net1"), Gid(3, 2, "10.0.0.1", "ens1"), Gid(5, 2, "10.0.0.2", "net1"))
+    port = _port(gids=gids)
+    assert port.gid_index(["eth0", "net1"]) == 5
+    assert port.gid_index(["eth0"]) == 3
+    assert _port(gids=gids[:1]).gid_index(["net1"]) is None
 
 
-@pytest.mark.parametrize(
-    ("ports", "severity", "said"),
-    [
-        ([_port(state="DOWN")], "bad", "mlx5_0: port is DOWN, not ACTIVE"),
-        ([_port(hca="mlx5_9")], "bad", "mlx5_0: no such device; there is mlx5_9"),
-        ([], "bad", "there is none"),
-        ([_port(rate_gbps=200.0)], "bad", "port rate 200 Gb/s, others 400 Gb/s"),
-        ([_port(mtu_bytes=1024)], "warn", "active MTU 1024, others 4096"),
-    ],
-)
-def test_what_differs_on_one_node_names_the_node(ports, severity, said):
-    (finding,) = findings(_members(node_1=[_port()], node_2=ports, node_3=[_port()]), ["mlx5_0"])
-    assert (finding.kind, finding.name, finding.severity) == ("node", "node-2", severity)
-    assert said in finding.detail
-
-
-def test_mixed_link_layers_are_a_setting():
-    (finding,) = findings(_members(a=[_port()], b=[_port(link_layer="InfiniBand")]), ["mlx5_0"])
-    assert (finding.kind, finding.severity) == ("setting", "bad")
-
-
-def test_node_whose_ports_could_not_be_read_is_not_called_bad():
-    assert findings([Member("a", {}, "ibv_devinfo cannot be started")], ["mlx5_0"]) == []
+def test_member_survives_the_wire():
+    gids = (Gid(3, 2, "10.0.0.1", "net1"),)
+    pod = Pod(True, -1, ("uverbs0",), ("rail-0",), (Attachment("rail-0", "net1", ("10.0.0.1",), 4200),), ("lo",))
+    member = Member("a", {"mlx5_0": _port(gids=gids)}, "", pod)
+    assert member_from_json(json.loads(json.dumps(asdict(member)))) == member
 
 
 def test_weakest_transport_counts():

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from llm_rollout.errors import Transient
-from llm_rollout.fabric import inventory, perftest, tools
+from llm_rollout.fabric import compare, evidence, inventory, nccl, sysfs
+from llm_rollout.fabric.bench import Load, MemberBench
 from llm_rollout.fabric.conclusion import Conclusion, conclude
-from llm_rollout.fabric.inventory import Member
-from llm_rollout.fabric.peer import take_part
+from llm_rollout.fabric.inventory import Finding, Member
+from llm_rollout.fabric.peer import Sources, take_part
 from llm_rollout.fabric.places import Places
+from llm_rollout.fabric.progress import Emit, Progress
 from llm_rollout.fabric.roster import LostError, Roster
-from llm_rollout.fabric.rows import Failure, Limits, Measured, Result
-from llm_rollout.fabric.schedule import PairDone, Schedule
-
-Emit = Callable[[dict[str, Any]], None]
-_END_SECONDS = 2.0
-"""What a server gets to end by itself after its client has."""
+from llm_rollout.fabric.rows import Limits, Row
+from llm_rollout.fabric.schedule import Schedule, counted
 
 _BEGIN_UNTIL = 0.8
 """Part of the deadline after which no measurement is begun: what is running may take its whole timeout."""
+_REPORT_SECONDS = 5.0
+"""What ending and reporting take."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure and how long to wait. No ``hcas`` means every device that any node has."""
+    """What to measure and how long to wait. No ``load.hcas`` means every device that any node has."""
 
-    hcas: tuple[str, ...]
+    load: Load
     limits: Limits
-    seconds_per_pair: int
     join_seconds: float
     deadline_seconds: float
+    attempts: int = 3
+    sources: Sources = field(default_factory=Sources)
+    nccl_command: tuple[str, ...] = ()
+    """What starts a node's part of a short NCCL run; empty: no such run."""
 
     @property
     def patience_seconds(self) -> float:
@@ -42,7 +45,31 @@ class Settings:
         return min(self.join_seconds, self.deadline_seconds / 2)
 
 
-def coordinate(places: Places, own: Member, settings: Settings, emit: Emit) -> Conclusion:
+@dataclass(frozen=True)
+class Outcome:
+    """The conclusion with what it took and what the nodes said."""
+
+    conclusion: Conclusion
+    findings: tuple[Finding, ...]
+    members: tuple[Member, ...]
+    rounds: int
+    """Rounds of disjoint pairs that the matrix took; those of further attempts stand in ``retry_rounds``."""
+    retry_rounds: int
+    seconds: float
+
+    def as_report(self) -> dict[str, Any]:
+        """The report line of ``llm-rollout probe``."""
+        return {
+            **self.conclusion.as_report(),
+            "findings": [asdict(finding) for finding in self.findings],
+            "members": [asdict(member) for member in self.members],
+            "rounds": self.rounds,
+            "retry_rounds": self.retry_rounds,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def coordinate(places: Places, own: Member, settings: Settings, emit: Emit) -> Outcome:
     """Run the whole probe. ``Transient`` when the port to listen on is taken."""
     began = time.monotonic()
     try:
@@ -51,10 +78,11 @@ def coordinate(places: Places, own: Member, settings: Settings, emit: Emit) -> C
         raise Transient(f"port {places.own.port} cannot be listened on: {error}; choose another with --port") from error
     with roster:
         its_end = began + 2 * settings.deadline_seconds
-        threading.Thread(target=take_part, args=(places.coordinator, 0, own, its_end), daemon=True).start()
+        itself = (places.coordinator, 0, own, settings.sources, its_end)
+        threading.Thread(target=take_part, args=itself, daemon=True).start()
         roster.gather(began + settings.patience_seconds, _announce(places, emit))
         roster.close_doors()
-        return _conclude(roster, places, settings, began + _BEGIN_UNTIL * settings.deadline_seconds, emit)
+        return _Probe(roster, places, settings, emit).run(began)
 
 
 def _announce(places: Places, emit: Emit) -> Callable[[Member, int], None]:
@@ -66,105 +94,91 @@ def _announce(places: Places, emit: Emit) -> Callable[[Member, int], None]:
     return announce
 
 
-def _conclude(roster: Roster, places: Places, settings: Settings, begin_until: float, emit: Emit) -> Conclusion:
-    members = roster.ever_joined()
-    hcas = settings.hcas or tuple(sorted({hca for member in members.values() for hca in member.ports}))
-    found = inventory.findings(list(members.values()), hcas)
-    transport = inventory.transport(list(members.values()), hcas)
-    missing = _missing(members, places, settings)
-    if any(finding.severity == "bad" for finding in found):
-        return conclude([], found, transport, missing)
-    schedule = Schedule(len(places.members), hcas, settings.limits, begin_until)
-    bench = _Bench(roster, places, hcas, settings.seconds_per_pair)
-    rows = schedule.run(bench, lambda done: emit(_progress(done)))
-    return conclude(rows, found, transport, [*missing, *bench.gone(members)])
+class _Probe:
+    """What is done once the members are there."""
 
+    def __init__(self, roster: Roster, places: Places, settings: Settings, emit: Emit) -> None:
+        self._roster, self._places, self._settings, self._emit = roster, places, settings, emit
+        self._members = roster.ever_joined()
+        there = sorted({hca for member in self._members.values() for hca in member.ports})
+        self._load = settings.load if settings.load.hcas else replace(settings.load, hcas=tuple(there))
 
-def _missing(members: dict[int, Member], places: Places, settings: Settings) -> list[str]:
-    absent = [place.name for index, place in enumerate(places.members) if index not in members]
-    never = [f"{name} never joined within {settings.patience_seconds:g} s" for name in absent]
-    return never + [f"{member.node}: {member.error}" for member in members.values() if member.error]
+    def run(self, began: float) -> Outcome:
+        """Findings first: where one is bad, no pair is measured."""
+        members, hcas = tuple(self._members.values()), self._load.hcas
+        found = compare.findings(members, hcas, self._load.gid_index)
+        transport = inventory.transport(members, hcas)
+        progress = Progress(self._emit)
+        if any(finding.severity == "bad" for finding in found):
+            conclusion = conclude([], found, transport, self._missing())
+        else:
+            bench = MemberBench(self._roster, self._places, self._load)
+            rows, seen = self._measure(bench, progress, began)
+            found += seen
+            missing = [*self._missing(), *bench.gone(list(self._members))]
+            conclusion = conclude(rows, found, transport, missing)
+            if self._settings.nccl_command and conclusion.verdict in {"PASS", "DEGRADED"}:
+                slow, not_run = self._nccl(began)
+                found += slow
+                conclusion = conclude(rows, found, transport, [*missing, *not_run])
+        seconds = time.monotonic() - began
+        return Outcome(conclusion, tuple(found), members, progress.rounds, progress.retry_rounds, seconds)
 
+    def _measure(self, bench: MemberBench, progress: Progress, began: float) -> tuple[list[Row], list[Finding]]:
+        settings, count = self._settings, len(self._places.members)
+        begin_until = began + _BEGIN_UNTIL * settings.deadline_seconds
+        schedule = Schedule(count, self._load.hcas, settings.limits, begin_until, settings.attempts)
+        progress.announce(count, self._load)
+        before = self._counters()
+        tries = schedule.run(bench, progress.pair_done)
+        after = self._counters()
+        risen = {node: sysfs.risen(before[node], after[node]) for node in before if node in after}
+        found = evidence.slow_in_company(list(tries.values())) + evidence.risen_counters(risen)
+        return counted(tries), found
 
-def _progress(done: PairDone) -> dict[str, Any]:
-    pair = " <-> ".join(done.rows[0].pair)
-    return {
-        "event": "progress",
-        "phase": "retry" if done.retry else "measure",
-        "round": done.round,
-        "rounds": done.rounds,
-        "done": done.done,
-        "total": done.total,
-        "pair": pair,
-        "rows": [row.as_json() for row in done.rows],
-    }
-
-
-class _Bench:
-    """Measures by asking two members to run a tool, one as server and one as client."""
-
-    def __init__(self, roster: Roster, places: Places, hcas: Sequence[str], seconds: int) -> None:
-        self._roster, self._places, self._hcas, self._seconds = roster, places, hcas, seconds
-        self._lost: set[int] = set()
-
-    def name(self, index: int) -> str:
-        member = self._roster.ever_joined().get(index)
-        return member.node if member is not None else self._places.members[index].name
-
-    def rate_gbps(self, server: int, client: int, hca: str) -> float | None:
-        members = self._roster.ever_joined()
-        ports = [members[index].ports.get(hca) for index in (server, client) if index in members]
-        rates = [port.rate_gbps for port in ports if port is not None and port.rate_gbps is not None]
-        return min(rates) if len(rates) == 2 else None  # noqa: PLR2004 - both ends
-
-    def bandwidth(self, server: int, client: int, hca: str) -> Result:
-        return self._measure("bandwidth", server, client, hca)
-
-    def latency(self, server: int, client: int, hca: str) -> Result:
-        return self._measure("latency", server, client, hca)
-
-    def gone(self, members: dict[int, Member]) -> list[str]:
-        """Members that joined, were lost while measuring and did not come back."""
-        return [
-            f"{member.node} left the probe before its end"
-            for index, member in members.items()
-            if index in self._lost and self._roster.get(index) is None
-        ]
-
-    def _measure(self, kind: tools.Kind, server: int, client: int, hca: str) -> Result:
+    def _nccl(self, began: float) -> tuple[list[Finding], list[str]]:
+        """What all members' runs say; that it could not be made when one is lost or no time is left."""
+        left_seconds = began + self._settings.deadline_seconds - time.monotonic() - _REPORT_SECONDS
+        if left_seconds < _REPORT_SECONDS:
+            return [], ["no time was left for the NCCL run"]
         try:
-            return self._exchange(kind, server, client, hca)
+            heard = self._run_nccl(min(nccl.TIMEOUT_SECONDS, left_seconds))
         except LostError:
-            absent = [index for index in (server, client) if self._roster.get(index) is None]
-            self._lost.update(absent)
-            names = " and ".join(self.name(index) for index in absent)
-            return Failure(
-                "could_not_run", f"{names} is not there" if absent else "the connection broke, and came back"
-            )
+            return [], ["a member was lost during the NCCL run"]
+        return nccl.judge(heard, self._line_gbytes())
 
-    def _exchange(self, kind: tools.Kind, server: int, client: int, hca: str) -> Result:
-        serving, asking = self._roster.get(server), self._roster.get(client)
-        if serving is None or asking is None:
-            raise LostError
-        if without := [joined.member for joined in (serving, asking) if joined.member.error]:
-            return Failure("could_not_run", f"{without[0].node}: {without[0].error}")
-        place = self._places.members[server]
-        run = tools.Run(kind, hca, place.port + 1 + self._hcas.index(hca), self._seconds)
-        task = serving.start(run)
-        try:
-            if not task.wait_listening():
-                return _read(kind, task.output())
-            result = _read(kind, asking.start(replace(run, host=place.host)).output())
-            told = _read(kind, task.output(grace_seconds=_END_SECONDS))
-        finally:
-            task.stop()
-        return told if _is_bad(told) and not isinstance(result, Measured) else result
+    def _run_nccl(self, timeout_seconds: float) -> dict[str, nccl.Said]:
+        """All members at once; their launchers meet at index 0 on the port above the tools' ports."""
+        first, count = self._places.members[0], len(self._places.members)
+        self._emit({"event": "progress", "phase": "nccl", "message": f"NCCL on {count} nodes"})
+        tasks = {}
+        for index, member in self._members.items():
+            joined = self._roster.get(index)
+            if joined is None:
+                raise LostError
+            environment = nccl.environment(index, count, first.host, first.port + 1 + len(self._load.hcas))
+            tasks[member.node] = joined.start_nccl(self._settings.nccl_command, environment, timeout_seconds)
+        return {node: nccl.Said(**task.answer()["said"]) for node, task in tasks.items()}
 
+    def _line_gbytes(self) -> float | None:
+        """What the ports of the slowest node carry together, in GB/s."""
+        rates = [[member.ports[hca].rate_gbps for hca in self._load.hcas] for member in self._members.values()]
+        known = [sum(rate for rate in of_node if rate) for of_node in rates if all(of_node)]
+        return min(known) / 8 if len(known) == len(rates) else None
 
-def _is_bad(result: Result) -> bool:
-    """A failure of the RDMA path may be told by the server alone; the client then saw only a closed socket."""
-    return isinstance(result, Failure) and result.status == "bad"
+    def _counters(self) -> dict[str, sysfs.Counters]:
+        """By node; a member that is gone is left out."""
+        read = {}
+        for index, member in self._members.items():
+            joined = self._roster.get(index)
+            try:
+                read[member.node] = joined.counters(self._load.hcas) if joined else {}
+            except LostError:
+                continue
+        return read
 
-
-def _read(kind: tools.Kind, output: perftest.Output) -> Result:
-    return perftest.bandwidth(output) if kind == "bandwidth" else perftest.latency(output)
+    def _missing(self) -> list[str]:
+        waited = self._settings.patience_seconds
+        absent = [place.name for index, place in enumerate(self._places.members) if index not in self._members]
+        never = [f"{name} never joined within {waited:g} s" for name in absent]
+        return never + [f"{member.node}: {member.error}" for member in self._members.values() if member.error]

@@ -1,4 +1,4 @@
-"""What each node says about its ports, and what disagrees between nodes."""
+"""What each node says about its ports and about the pod that looks at them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from llm_rollout.fabric.pod import NOT_READ, Pod, pod_from_json
+
 Transport = Literal["rdma", "simulated", "tcp"]
 
 _LANE_GBPS = {1: 2.5, 2: 5.0, 4: 10.0, 8: 10.0, 16: 14.0, 32: 25.0, 64: 50.0, 128: 100.0, 256: 200.0}
@@ -14,9 +16,30 @@ _LANE_GBPS = {1: 2.5, 2: 5.0, 4: 10.0, 8: 10.0, 16: 14.0, 32: 25.0, 64: 50.0, 12
 _FIELD = re.compile(r"^\s*(\w+):\s+(\S.*?)\s*$")
 
 
+ROCE_V2 = 2
+
+
+@dataclass(frozen=True)
+class Gid:
+    """One entry of a port's GID table: an address under which a queue pair can be reached.
+
+    ``roce_version`` is 0 on InfiniBand; ``ipv4`` and ``net_device`` are "" where there is none.
+    """
+
+    index: int
+    roce_version: int
+    ipv4: str
+    net_device: str
+
+    @property
+    def is_usual(self) -> bool:
+        """Routable RoCE: version 2 with an IPv4 address, what NCCL chooses by itself since 2.21."""
+        return self.roce_version == ROCE_V2 and bool(self.ipv4)
+
+
 @dataclass(frozen=True)
 class Port:
-    """Port 1 of one device. None: not printed."""
+    """Port 1 of one device. None: not printed. No ``gids``: the table could not be read."""
 
     hca: str
     transport: Transport
@@ -24,25 +47,42 @@ class Port:
     rate_gbps: float | None
     link_layer: str
     mtu_bytes: int | None
+    gids: tuple[Gid, ...] = ()
+
+    def gid_index(self, interfaces: Sequence[str]) -> int | None:
+        """The entry to measure with: RoCE v2 with IPv4, of one of the pod's own interfaces where there is one.
+
+        None where nothing is known or needed: the tools then choose by themselves.
+        """
+        usual = [gid for gid in self.gids if gid.is_usual]
+        own = [gid for gid in usual if gid.net_device in interfaces]
+        return (own or usual)[0].index if usual else None
 
 
 @dataclass(frozen=True)
 class Member:
-    """One node that takes part: its name and ports, or why they could not be read."""
+    """One node that takes part: its name, its ports or why they could not be read, and what its pod was given."""
 
     node: str
     ports: Mapping[str, Port]
     error: str = ""
+    pod: Pod = NOT_READ
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong that needs no traffic to be seen. ``name`` is a node, or a device for a setting."""
+    """Something wrong that needs no matrix of measurements to be seen.
 
-    kind: Literal["node", "setting"]
+    ``name`` is a node for ``node`` and ``nic`` (whose detail begins with the device), and what is set for a
+    ``setting``. ``bad`` and ``warn`` decide the verdict, a ``note`` is evidence only. ``remedy`` is in terms of what
+    the user sets.
+    """
+
+    kind: Literal["node", "nic", "setting"]
     name: str
     detail: str
-    severity: Literal["bad", "warn"]
+    severity: Literal["bad", "warn", "note"]
+    remedy: str = ""
 
 
 def parse(text: str) -> dict[str, Port]:
@@ -56,16 +96,6 @@ def parse(text: str) -> dict[str, Port]:
         hca = block.splitlines()[0].strip()
         ports[hca] = _port(hca, fields)
     return ports
-
-
-def findings(members: Sequence[Member], hcas: Sequence[str]) -> list[Finding]:
-    """Missing devices, ports that are not ACTIVE, and rates, link layers and MTUs that differ between nodes."""
-    known = [member for member in members if not member.error]
-    found = [finding for member in known for hca in hcas for finding in _of_port(member, hca)]
-    for hca in hcas:
-        active = {member.node: member.ports[hca] for member in known if _is_active(member, hca)}
-        found += _differences(hca, active)
-    return found
 
 
 def transport(members: Sequence[Member], hcas: Sequence[str]) -> Transport:
@@ -104,37 +134,11 @@ def _rate_gbps(fields: Mapping[str, str]) -> float | None:
     return int(width.group(1)) * lane if width and lane else None
 
 
-def _is_active(member: Member, hca: str) -> bool:
-    return hca in member.ports and member.ports[hca].state == "ACTIVE"
+def member_from_json(value: Mapping[str, Any]) -> Member:
+    """The inverse of ``dataclasses.asdict``; KeyError, TypeError or ValueError for anything else."""
+    ports = {str(hca): _port_from_json(port) for hca, port in dict(value["ports"]).items()}
+    return Member(str(value["node"]), ports, str(value["error"]), pod_from_json(value.get("pod", {})))
 
 
-def _of_port(member: Member, hca: str) -> list[Finding]:
-    if hca not in member.ports:
-        there = ", ".join(member.ports) or "none"
-        return [Finding("node", member.node, f"{hca}: no such device; there is {there}", "bad")]
-    if not _is_active(member, hca):
-        state = member.ports[hca].state
-        return [Finding("node", member.node, f"{hca}: port is {state}, not ACTIVE: cable or NIC", "bad")]
-    return []
-
-
-def _differences(hca: str, ports: Mapping[str, Port]) -> list[Finding]:
-    found = []
-    best_rate = max((port.rate_gbps or 0.0 for port in ports.values()), default=0.0)
-    best_mtu = max((port.mtu_bytes or 0 for port in ports.values()), default=0)
-    for node, port in ports.items():
-        if port.rate_gbps is not None and port.rate_gbps < best_rate:
-            detail = f"{hca}: port rate {port.rate_gbps:.4g} Gb/s, others {best_rate:.4g} Gb/s: cable or NIC"
-            found.append(Finding("node", node, detail, "bad"))
-        if port.mtu_bytes is not None and port.mtu_bytes < best_mtu:
-            detail = f"{hca}: active MTU {port.mtu_bytes}, others {best_mtu}: MTU of its net device or switch port"
-            found.append(Finding("node", node, detail, "warn"))
-    layers = {port.link_layer for port in ports.values()}
-    if len(layers) > 1:
-        found.append(Finding("setting", hca, f"link layers differ: {', '.join(sorted(layers))}", "bad"))
-    return found
-
-
-def port_from_json(value: Mapping[str, Any]) -> Port:
-    """The inverse of ``dataclasses.asdict``."""
-    return Port(**value)
+def _port_from_json(value: Mapping[str, Any]) -> Port:
+    return Port(**{**value, "gids": tuple(Gid(**gid) for gid in value.get("gids", ()))})

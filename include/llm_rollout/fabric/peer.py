@@ -6,11 +6,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from llm_rollout.errors import Transient
-from llm_rollout.fabric import tools
+from llm_rollout.fabric import nccl, pod, sysfs, tools
 from llm_rollout.fabric.inventory import Member
 from llm_rollout.fabric.places import Place
 from llm_rollout.fabric.wire import Wire
@@ -19,13 +20,21 @@ _RETRY_SECONDS = 0.3
 _CONNECT_SECONDS = 5.0
 
 
-def own_member(node: str) -> Member:
+@dataclass(frozen=True)
+class Sources:
+    """Where a member reads about itself: the kernel's RDMA devices and, in a Job, the pod's annotations."""
+
+    sysfs: Path = sysfs.DEFAULT
+    annotations: Path | None = None
+
+
+def own_member(node: str, sources: Sources) -> Member:
     """What this node says about itself."""
     ports, error = tools.own_ports()
-    return Member(node, ports, error)
+    return Member(node, sysfs.with_gids(ports, sources.sysfs), error, pod.read(sources.annotations))
 
 
-def take_part(coordinator: Place, index: int, member: Member, deadline: float) -> None:
+def take_part(coordinator: Place, index: int, member: Member, sources: Sources, deadline: float) -> None:
     """Serve the coordinator until it says that the probe is over; ``deadline`` is in monotonic seconds.
 
     Names of new pods appear late and a coordinator may be restarted, so connecting is tried again until the
@@ -37,7 +46,7 @@ def take_part(coordinator: Place, index: int, member: Member, deadline: float) -
         except OSError:
             time.sleep(_RETRY_SECONDS)
             continue
-        if _Session(Wire(connection)).serve(index, member, deadline):
+        if _Session(Wire(connection), sources).serve(index, member, deadline):
             return
         time.sleep(_RETRY_SECONDS)
     raise Transient(f"the coordinator {coordinator.host}:{coordinator.port} did not answer until the deadline")
@@ -46,8 +55,8 @@ def take_part(coordinator: Place, index: int, member: Member, deadline: float) -
 class _Session:
     """One connection to the coordinator."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, wire: Wire, sources: Sources) -> None:
+        self._wire, self._sources = wire, sources
         self._running: dict[int, tools.RunningTool] = {}
 
     def serve(self, index: int, member: Member, deadline: float) -> bool:
@@ -70,6 +79,11 @@ class _Session:
                     threading.Thread(target=self._run, args=(message,), daemon=True).start()
                 case "stop" if message["id"] in self._running:
                     self._running[message["id"]].stop()
+                case "nccl":
+                    threading.Thread(target=self._nccl, args=(message,), daemon=True).start()
+                case "count":
+                    counted = sysfs.counters(message["hcas"], self._sources.sysfs)
+                    self._sender(int(message["id"]), {"state": "done", "counters": counted})()
                 case "end":
                     return True
         return False
@@ -77,12 +91,16 @@ class _Session:
     def _run(self, message: dict[str, Any]) -> None:
         number = int(message["id"])
         output = tools.run(
-            tools.Run(**message["run"]),
+            tools.run_from_json(message["run"]),
             started=lambda tool: self._running.__setitem__(number, tool),
             listening=self._sender(number, {"state": "listening"}),
         )
         self._running.pop(number, None)
         self._sender(number, {"state": "done", "output": asdict(output)})()
+
+    def _nccl(self, message: dict[str, Any]) -> None:
+        output = tools.run_command(message["command"], message["environment"], float(message["timeout_seconds"]))
+        self._sender(int(message["id"]), {"state": "done", "said": asdict(nccl.said(output))})()
 
     def _sender(self, number: int, message: dict[str, Any]) -> Callable[[], None]:
         def send() -> None:

@@ -8,11 +8,11 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
-from llm_rollout.fabric import inventory, tools
+from llm_rollout.fabric import inventory, sysfs, tools
 from llm_rollout.fabric.inventory import Member
 from llm_rollout.fabric.perftest import Output
 from llm_rollout.fabric.wire import Wire
@@ -20,6 +20,9 @@ from llm_rollout.fabric.wire import Wire
 _HELLO_SECONDS = 10.0
 _MARGIN_SECONDS = 5.0
 """What a member gets beyond the tool's own timeout to answer."""
+
+_COUNT_SECONDS = 10.0
+"""What a member gets to read its counters."""
 
 _END_SECONDS = 2.0
 """What a member gets to hang up at the end."""
@@ -38,7 +41,7 @@ class Task:
         self.inbox: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
         self._lose = lose
         self._deadline = time.monotonic() + timeout_seconds
-        self._output: Output | None = None
+        self._done: Mapping[str, Any] | None = None
 
     def wait_listening(self) -> bool:
         """Whether the server can be connected to; False when it has ended instead."""
@@ -48,12 +51,16 @@ class Task:
         """What the run left; LostError when the member is gone. After ``grace_seconds`` the run is stopped."""
         if grace_seconds is not None and not self._ended_by(time.monotonic() + grace_seconds):
             self.stop()
-        while self._output is None:
+        return Output(**self.answer()["output"])
+
+    def answer(self) -> Mapping[str, Any]:
+        """The member's last word; LostError when it is gone."""
+        while self._done is None:
             self._next(self._deadline)
-        return self._output
+        return self._done
 
     def _ended_by(self, moment: float) -> bool:
-        while self._output is None:
+        while self._done is None:
             try:
                 self._take(self.inbox.get(timeout=max(0.0, moment - time.monotonic())))
             except queue.Empty:
@@ -71,7 +78,7 @@ class Task:
         if message is None:
             raise LostError
         if message["state"] == "done":
-            self._output = Output(**message["output"])
+            self._done = message
         return message
 
 
@@ -88,14 +95,16 @@ class Joined:
 
     def start(self, run: tools.Run) -> Task:
         """Ask for a run; LostError when the member is gone."""
-        number = next(self._numbers)
-        stop = functools.partial(self._send, {"do": "stop", "id": number})
-        task = Task(stop, self._lose, run.timeout_seconds + _MARGIN_SECONDS)
-        self._tasks[number] = task
-        self._send({"do": "run", "id": number, "run": asdict(run)})
-        if not self.alive:
-            raise LostError
-        return task
+        return self._ask({"do": "run", "run": asdict(run)}, run.timeout_seconds + _MARGIN_SECONDS)
+
+    def start_nccl(self, command: Sequence[str], environment: Mapping[str, str], timeout_seconds: float) -> Task:
+        """Ask for this member's part of an NCCL run; LostError when the member is gone."""
+        message = {"do": "nccl", "command": list(command), "environment": dict(environment)}
+        return self._ask({**message, "timeout_seconds": timeout_seconds}, timeout_seconds + _MARGIN_SECONDS)
+
+    def counters(self, hcas: Sequence[str]) -> sysfs.Counters:
+        """The error counters of the member's ports as they are now; LostError when the member is gone."""
+        return dict(self._ask({"do": "count", "hcas": list(hcas)}, _COUNT_SECONDS).answer()["counters"])
 
     def listen(self) -> None:
         """Hand answers to their tasks until the connection ends; then every task is lost."""
@@ -116,6 +125,15 @@ class Joined:
         """Let the member hang up first, so that nothing on its way is cut off; then close."""
         self._over.wait(_END_SECONDS)
         self._wire.close()
+
+    def _ask(self, message: Mapping[str, Any], timeout_seconds: float) -> Task:
+        number = next(self._numbers)
+        task = Task(functools.partial(self._send, {"do": "stop", "id": number}), self._lose, timeout_seconds)
+        self._tasks[number] = task
+        self._send({**message, "id": number})
+        if not self.alive:
+            raise LostError
+        return task
 
     def _lose(self) -> None:
         self.alive = False
@@ -209,8 +227,7 @@ def _introduced(wire: Wire, count: int) -> Joined | None:
     hello = wire.receive() or {}
     try:
         index = int(hello["hello"])
-        ports = {hca: inventory.port_from_json(port) for hca, port in hello["ports"].items()}
-        member = Member(str(hello["node"]), ports, str(hello["error"]))
+        member = inventory.member_from_json(hello)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return Joined(index, member, wire) if 0 <= index < count else None

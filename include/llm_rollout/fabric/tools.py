@@ -8,24 +8,37 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from llm_rollout.fabric import inventory
 from llm_rollout.fabric.perftest import Output
 
 Kind = Literal["bandwidth", "latency"]
+PROGRAMS: Mapping[Kind, str] = {"bandwidth": "ib_write_bw", "latency": "ib_write_lat"}
 
 START_SECONDS = 20.0
 """What a tool gets besides its measuring time: opening a device and locking memory takes seconds on busy nodes."""
 LATENCY_EXCHANGES = 5000
 """Enough for a 99th percentile over 50 values; about 20 milliseconds."""
 _MESSAGE_BYTES = {"bandwidth": 1024 * 1024, "latency": 8}
-_QUEUE_PAIRS = 4
 _POLL_SECONDS = 0.02
 _KEPT_CHARACTERS = 16_000
+_KEPT_LOG_CHARACTERS = 16_000_000
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """How the model's traffic is marked and spread; None: as the tools do without being told."""
+
+    traffic_class: int | None = None
+    service_level: int | None = None
+    queue_pairs: int = 4
+
+
+DEFAULT_TRAFFIC = Traffic()
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,8 @@ class Run:
     port: int
     seconds: int
     host: str = ""
+    gid_index: int | None = None
+    traffic: Traffic = DEFAULT_TRAFFIC
 
     @property
     def timeout_seconds(self) -> float:
@@ -45,23 +60,40 @@ class Run:
 
     def command(self) -> list[str]:
         """The command line. Gb/s and a quiet CPU check are asked for; the parser relies on neither."""
-        size = ["-s", str(_MESSAGE_BYTES[self.kind])]
-        shared = ["-d", self.hca, "-p", str(self.port), "-F", *size]
+        shared = ["-d", self.hca, "-p", str(self.port), "-F", "-s", str(_MESSAGE_BYTES[self.kind]), *self._marks()]
         host = [self.host] if self.host else []
         if self.kind == "latency":
-            return ["ib_write_lat", *shared, "-n", str(LATENCY_EXCHANGES), *host]
-        return ["ib_write_bw", *shared, "-D", str(self.seconds), "-q", str(_QUEUE_PAIRS), "--report_gbits", *host]
+            return [PROGRAMS["latency"], *shared, "-n", str(LATENCY_EXCHANGES), *host]
+        queue_pairs = str(self.traffic.queue_pairs)
+        return [PROGRAMS["bandwidth"], *shared, "-D", str(self.seconds), "-q", queue_pairs, "--report_gbits", *host]
+
+    def _marks(self) -> list[str]:
+        values = ("-x", self.gid_index), ("-S", self.traffic.service_level), ("--tclass", self.traffic.traffic_class)
+        return [part for flag, value in values if value is not None for part in (flag, str(value))]
+
+
+def run_from_json(value: Mapping[str, Any]) -> Run:
+    """The inverse of ``dataclasses.asdict``."""
+    return Run(**{**value, "traffic": Traffic(**value["traffic"])})
 
 
 class RunningTool:
     """A tool that was started. It is ended at its timeout or by ``stop``, with all its children."""
 
-    def __init__(self, command: Sequence[str], timeout_seconds: float) -> None:
-        """Start ``command``; FileNotFoundError when PATH lacks it."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        timeout_seconds: float,
+        environment: Mapping[str, str] | None = None,
+        kept_characters: int = _KEPT_CHARACTERS,
+    ) -> None:
+        """Start ``command`` with ``environment`` added to its own; FileNotFoundError when PATH lacks it."""
+        self._kept = kept_characters
         self._deadline = time.monotonic() + timeout_seconds
         self._stopped = threading.Event()
         self._process = subprocess.Popen(
             command,
+            env=None if environment is None else {**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -85,7 +117,7 @@ class RunningTool:
                 stdout, stderr = self._process.communicate(timeout=_POLL_SECONDS * 5)
             except subprocess.TimeoutExpired:
                 continue
-            return Output(self._process.returncode, stdout[-_KEPT_CHARACTERS:], stderr[-_KEPT_CHARACTERS:])
+            return Output(self._process.returncode, stdout[-self._kept :], stderr[-self._kept :])
         return self._end()
 
     def stop(self) -> None:
@@ -99,7 +131,7 @@ class RunningTool:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         stdout, stderr = self._process.communicate()
-        return Output(None, stdout[-_KEPT_CHARACTERS:], stderr[-_KEPT_CHARACTERS:])
+        return Output(None, stdout[-self._kept :], stderr[-self._kept :])
 
 
 def run(run_: Run, started: Callable[[RunningTool], None], listening: Callable[[], None]) -> Output:
@@ -116,6 +148,14 @@ def run(run_: Run, started: Callable[[RunningTool], None], listening: Callable[[
         tool.wait_listening(run_.port)
         listening()
     return tool.output()
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str], timeout_seconds: float) -> Output:
+    """A command of the user's to its end, with as much of its log as eight chatty processes write."""
+    try:
+        return RunningTool(command, timeout_seconds, environment, _KEPT_LOG_CHARACTERS).output()
+    except OSError as error:
+        return Output(127, "", f"{command[0]} cannot be started: {error.strerror}; the image needs it")
 
 
 def own_ports() -> tuple[dict[str, inventory.Port], str]:
