@@ -1,6 +1,7 @@
 import copy
 
 import pytest
+import yaml
 
 from llm_rollout.manifests.autoscaler import autoscaler
 from llm_rollout.manifests.canary_job import canary_job
@@ -77,6 +78,13 @@ def change_to_ray(group):
         of(group, role)["command"].append("--distributed-executor-backend=ray")
 
 
+def change_to_ray_in_two_words(group):
+    change_to_ray(group)
+    for role in ("leader", "worker"):
+        of(group, role)["image"] = "registry.example/vllm-with-ray:1"
+        of(group, role)["command"][-1:] = ["--distributed-executor-backend", "ray"]
+
+
 def change_to_ray_that_nobody_starts(group):
     change_to_ray(group)
     for role in ("leader", "worker"):
@@ -126,6 +134,7 @@ def change_name(group):
         (change_model_to_repository, "L6"),
         (change_to_ray, "L7"),
         (change_to_ray_that_nobody_starts, "L7"),
+        (change_to_ray_in_two_words, "L7"),
         (change_startup_probe, "L8"),
         (change_readiness, "L9"),
         (change_shm, "L10"),
@@ -224,3 +233,34 @@ def test_ray_as_llm_rollout_renders_it_has_no_findings(make_spec, make_plan):
     spec = make_spec({"server": {"executor": "ray", "image": "registry.example/vllm-with-ray:1"}})
 
     assert lint([leader_worker_set(spec, make_plan(spec))]) == []
+
+
+def test_corrected_commands_keep_every_flag_word_for_word():
+    group = sound_group()
+    of(group, "leader")["command"] += ["-O", "3", "--middleware", "a", "--middleware=b", "--enforce-eager"]
+    of(group, "worker")["command"] += ["-O", "3", "--middleware", "a", "--middleware=b"]
+
+    (finding,) = lint([group])
+
+    assert finding.code == "L12"
+    lines = yaml.safe_load(finding.corrected)["command"]
+    engine = [*FLAGS, "-O", "3", "--middleware", "a", "--middleware=b", "--enforce-eager"]
+    assert lines == ["vllm", "serve", "/models/m", *engine, *GROUP, "--headless"]
+
+
+def test_a_service_that_tells_revisions_apart_is_fine():
+    lws = "leaderworkerset.sigs.k8s.io/"
+    for label in (f"{lws}template-revision-hash", f"{lws}group-index", "llm-rollout.dev/revision-id"):
+        selector = {f"{lws}name": "chat", label: "x"}
+        front = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "front"}, "spec": {"selector": selector}}
+
+        assert lint([front]) == []
+
+
+def test_an_adapter_rule_that_is_given_answers_for_the_name():
+    rule = {"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"c.yaml": "name: {as: vllm_num_requests_waiting}"}}
+    metrics = [{"pods": {"metric": {"name": "vllm_num_requests_waiting"}}}]
+    scaler = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"}, "spec": {"metrics": metrics}}
+
+    assert codes([scaler, rule], "warning") == []
+    assert codes([scaler], "warning") == ["L14"]
