@@ -55,6 +55,14 @@ def test_iwarp_counts_as_tcp_and_an_unknown_rate_stays_unknown():
     assert (port.transport, port.state, port.rate_gbps, port.mtu_bytes) == ("tcp", "DOWN", None, 1024)
 
 
+@pytest.mark.parametrize(
+    "change", [("hca_id:\tmlx5_0", "hca_id:\trxe0"), ("fw_ver:\t", "vendor_id:\t\t\t0XFFFFFF\n\tfw_ver:\t")]
+)
+def test_soft_roce_which_says_infiniband_counts_as_tcp(change):
+    port = next(iter(parse(DEVINFO.format(speed="2.5 Gbps (1)").replace(*change)).values()))
+    assert port.transport == "tcp"
+
+
 def test_simulated_transport_is_typed():
     text = DEVINFO.format(speed="x").replace("InfiniBand (0)", "SIMULATED (devcluster)")
     assert parse(text)["mlx5_0"].transport == "simulated"

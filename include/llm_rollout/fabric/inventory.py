@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llm_rollout.fabric.pod import NOT_READ, Pod, pod_from_json
+from llm_rollout.fabric.reading.ibv_devinfo import SOFT_VENDOR_ID, rate_gbps
 
 Transport = Literal["rdma", "simulated", "tcp"]
 
-_LANE_GBPS = {1: 2.5, 2: 5.0, 4: 10.0, 8: 10.0, 16: 14.0, 32: 25.0, 64: 50.0, 128: 100.0, 256: 200.0}
-"""By the number in parentheses: older rdma-core prints "invalid speed (128)" for 100 Gb/s lanes."""
 _FIELD = re.compile(r"^\s*(\w+):\s+(\S.*?)\s*$")
-
 
 ROCE_V2 = 2
 
@@ -109,29 +107,24 @@ def _port(hca: str, fields: Mapping[str, str]) -> Port:
     mtu = re.match(r"\d+", fields.get("active_mtu", ""))
     return Port(
         hca=hca,
-        transport=_transport(fields.get("transport", "")),
+        transport=_transport(hca, fields),
         state=fields.get("state", "unknown").split(" ")[0].removeprefix("PORT_"),
-        rate_gbps=_rate_gbps(fields),
+        rate_gbps=rate_gbps(fields),
         link_layer=fields.get("link_layer", "unknown"),
         mtu_bytes=int(mtu.group(0)) if mtu else None,
     )
 
 
-def _transport(text: str) -> Transport:
-    """RDMA only where the device says InfiniBand (RoCE says so too); iWARP and usNIC run over the IP stack."""
+def _transport(hca: str, fields: Mapping[str, str]) -> Transport:
+    """RDMA only where a NIC says InfiniBand (RoCE says so too).
+
+    iWARP and usNIC run over the IP stack; soft-RoCE says InfiniBand and runs in the kernel's network stack.
+    """
+    text = fields.get("transport", "")
     if "SIMULATED" in text:
         return "simulated"
-    return "rdma" if text.startswith("InfiniBand") else "tcp"
-
-
-def _rate_gbps(fields: Mapping[str, str]) -> float | None:
-    effective = re.match(r"[\d.]+", fields.get("effective_speed", ""))
-    if effective:
-        return float(effective.group(0))
-    width = re.match(r"(\d+)X", fields.get("active_width", ""))
-    code = re.search(r"\((\d+)\)", fields.get("active_speed", ""))
-    lane = _LANE_GBPS.get(int(code.group(1))) if code else None
-    return int(width.group(1)) * lane if width and lane else None
+    is_soft = hca.startswith("rxe") or fields.get("vendor_id", "").lower() == SOFT_VENDOR_ID
+    return "rdma" if text.startswith("InfiniBand") and not is_soft else "tcp"
 
 
 def member_from_json(value: Mapping[str, Any]) -> Member:

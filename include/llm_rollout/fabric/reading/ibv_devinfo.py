@@ -14,7 +14,7 @@ _LANE_GBPS = {1: 2.5, 2: 5.0, 4: 10.0, 8: 10.0, 16: 14.0, 32: 25.0, 64: 50.0, 12
 """By the number in parentheses: older rdma-core prints "invalid speed (128)" for 100 Gb/s lanes."""
 _FIELD = re.compile(r"^\s*(\w+):\s+(\S.*?)\s*$")
 _LINK_LAYERS = {"InfiniBand", "Ethernet", "Unspecified", "Unknown"}
-_SOFT_VENDOR_ID = "0xffffff"
+SOFT_VENDOR_ID = "0xffffff"
 """The kernel's rdma_rxe gives this one."""
 
 SIGNS = (
@@ -73,7 +73,7 @@ def _row(device: Mapping[str, str], port: Mapping[str, str]) -> Row:
         "hca": device["hca_id"],
         "port": int(port["port"]) if re.fullmatch(r"\d{1,4}", port["port"]) else None,
         "state": state.split(" ")[0].removeprefix("PORT_") if state and "(" in state else None,
-        "rate_gbps": _rate_gbps(port),
+        "rate_gbps": rate_gbps(port),
         "link_layer": port.get("link_layer"),
         "active_mtu": int(mtu.group(0)) if mtu else None,
         "fw_ver": device.get("fw_ver"),
@@ -85,7 +85,7 @@ def _kind(device: Mapping[str, str], port: Mapping[str, str]) -> Transport:
     """RDMA only where the device says InfiniBand, as RoCE does too; iWARP and usNIC run over the IP stack."""
     if SIMULATED in device.get("transport", "") or not device.get("transport", "").startswith("InfiniBand"):
         return "other"
-    soft = device.get("vendor_id") == _SOFT_VENDOR_ID
+    soft = device.get("vendor_id") == SOFT_VENDOR_ID
     return "soft-roce" if soft else link_transport({port.get("link_layer", "")}, {device["hca_id"]})
 
 
@@ -99,7 +99,8 @@ def _transport(text: str, rows: Sequence[Row]) -> Transport | None:
     return next(iter(kinds), None)
 
 
-def _rate_gbps(port: Mapping[str, str]) -> float | None:
+def rate_gbps(port: Mapping[str, str]) -> float | None:
+    """The port's rate from its fields, None where they do not say it."""
     effective = re.match(r"\d{1,6}(?:\.\d{1,6})?", port.get("effective_speed", ""))
     if effective:
         return float(effective.group(0))
