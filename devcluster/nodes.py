@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import platform
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,9 +113,10 @@ def _condition(kind: str, value: str, reason: str, heartbeat: str, since: str) -
 
 
 def _node_info() -> dict[str, str]:
-    empty = dict.fromkeys(("machineID", "systemUUID", "bootID", "kubeProxyVersion"), "")
+    empty = dict.fromkeys(("machineID", "systemUUID", "kubeProxyVersion"), "")
     return {
         **empty,
+        "bootID": str(uuid.uuid4()),  # A node starts when the devcluster does.
         "architecture": _architecture(),
         "operatingSystem": "linux",
         "kernelVersion": "devcluster",

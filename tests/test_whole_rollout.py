@@ -4,7 +4,7 @@ from llm_rollout import kinds, names, record, runner
 from llm_rollout.errors import Transient
 from llm_rollout.rollout import PREVIOUS, Rollout
 from llm_rollout.spec import RolloutSpec
-from llm_rollout.steps import PIPELINE
+from llm_rollout.steps import PIPELINE, measuring
 from llm_rollout.testing import Ending, Simulation, Start
 from llm_rollout.verdict import Done, Fail
 
@@ -150,7 +150,8 @@ def test_a_canary_that_is_worse_is_rolled_back_before_anybody_meets_it(world):
 def test_a_bad_fabric_stops_the_rollout_before_a_group_exists(world):
     world.controllers.job_ends["validate_rdma"] = Ending({
         "event": "report", "verdict": "FAIL", "transport": "rdma", "rows": [],
-        "sentence": "node-1 <-> node-2: 120 of 400 Gb/s", "bad": [{"kind": "link", "name": "node-1 <-> node-2"}],
+        "sentence": "node-1 <-> node-2: 120 of 400 Gb/s",
+        "bad": [{"kind": "link", "name": "node-1 <-> node-2", "detail": "mlx5_0: 120 of 400 Gb/s"}],
     })  # fmt: skip
 
     told, end = roll(world, run_of("v1"))
@@ -333,6 +334,68 @@ def test_a_worker_killed_before_any_write_leaves_nothing_that_a_rerun_does_not_f
     assert found.previous.commit == COMMITS["v1"]
     created = [what for what in world.cluster.writes if what.startswith(("create", "apply Leader"))]
     assert len(created) == len(set(created))
+
+
+def bad_node_2(job):
+    """The fabric as it is: node-2 is bad, whoever measures it."""
+    healthy = Simulation("chat", {}).controllers.job_ends["validate_rdma"].line
+    part = {"kind": "node", "name": "node-2", "detail": "mlx5_0: 40 of 400 Gb/s"}
+    bad = {**healthy, "verdict": "FAIL", "sentence": "FAIL: node node-2 mlx5_0", "bad": [part]}
+    return Ending(bad if "node-2" in measuring.nodes_of(job) else healthy)
+
+
+def writes_around_a_bad_node():
+    world = Simulation("chat", COMMITS)
+    world.add_nodes(6)
+    world.add_claim("default", "model-store")
+    world.controllers.job_ends["validate_rdma"] = bad_node_2
+    roll(world, run_of("v1"))
+    return len(world.cluster.writes)
+
+
+@pytest.mark.parametrize("survived", range(writes_around_a_bad_node()))
+def test_a_worker_killed_around_a_bad_node_leaves_nothing_that_a_rerun_does_not_finish(world, survived):
+    world.controllers.job_ends["validate_rdma"] = bad_node_2
+    left = iter(range(survived))
+
+    def kill(_what):
+        if next(left, None) is None:
+            world.cluster.before_write = lambda _what: None
+            raise Killed
+
+    world.cluster.before_write = kill
+    with pytest.raises(Killed):
+        roll(world, run_of("v1"))
+
+    told, _ = roll(world, run_of("v1", attempt=2))
+
+    entry = the_record(world).run("run-v1")
+    assert told[-1] == ("conclude", "Done")
+    assert entry.plan.nodes == ("node-1", "node-3", "node-4")
+    assert list(entry.plan.excluded_nodes) == ["node-2"]
+    assert len(revision_ids(world)) == 1
+    pods = [pod for pod in world.objects(kinds.POD) if names.ROLE_LABEL in pod["metadata"].get("labels", {})]
+    assert {pod["spec"]["nodeName"] for pod in pods} == {"node-1", "node-3", "node-4"}
+
+
+def test_the_next_rollout_of_another_revision_measures_the_bad_node_anew(world):
+    world.controllers.job_ends["validate_rdma"] = bad_node_2
+    roll(world, run_of("v1"))
+    world.controllers.job_ends["validate_rdma"] = Simulation("chat", {}).controllers.job_ends["validate_rdma"]
+
+    told, _ = roll(world, run_of("v2"))
+
+    assert told == ALL_DONE
+    assert the_record(world).rollouts[-1].plan.nodes == ("node-2", "node-5", "node-6")
+
+
+def test_a_dry_run_excludes_nothing(world):
+    world.controllers.job_ends["validate_rdma"] = bad_node_2
+
+    verdict = world.drive("plan_rollout", run_of("v1", dry_run=True))
+
+    assert verdict.evidence["nodes"] == ["node-1", "node-2", "node-3"]
+    assert world.cluster.writes == []
 
 
 @pytest.mark.parametrize("step", PIPELINE[3:])

@@ -44,6 +44,9 @@ def stopped_by_the_link(result: RolloutResult) -> list[str]:
     """The gate named both ends of the slow link, and no group was created."""
     cause = cause_at(result, "validate_rdma")
     problems = [f"{node} is not named: {cause!r}" for node in SLOW_LINK if node not in cause]
+    step = result.step("validate_rdma")
+    remedy = step.remedy if step else ""
+    problems += [f"{node} is not in the remedy: {remedy!r}" for node in SLOW_LINK if node not in remedy]
     if any(step.step == "create_group" and step.verdict == "done" for step in result.steps):
         problems.append("a group was created on an unfit fabric")
     return problems

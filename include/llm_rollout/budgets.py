@@ -17,7 +17,7 @@ def wait_seconds(step: str, spec: RolloutSpec) -> int:
     ending = timing.drain_seconds + 2 * (timing.drain_seconds + 30) + _CONTROLLERS_SECONDS
     known = {
         "stage_weights": timing.staging_seconds,
-        "validate_rdma": spec.fabric.deadline_seconds,
+        "validate_rdma": spec.fabric.deadline_seconds * (2 if spec.fabric.replan else 1),
         "create_group": _CONTROLLERS_SECONDS,
         "await_cold_start": timing.cold_start_seconds,
         "smoke_test": 120,

@@ -6,18 +6,31 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from llm_rollout import __version__
 from llm_rollout.commands.job_lines import EXIT_PERMANENT, EXIT_TRANSIENT
 from llm_rollout.errors import Permanent, Transient
 
-COMMANDS = ("check", "status", "stage", "verify", "manifest", "gc", "probe", "evaluate")
+COMMANDS = (
+    "check",
+    "status",
+    "stage",
+    "verify",
+    "manifest",
+    "gc",
+    "fabric",
+    "probe",
+    "evaluate",
+    "read-fabric",
+    "attribute",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 0 fine, 2 usage, 3 permanent, 4 transient."""
     options = _parser().parse_args(arguments)
-    command = importlib.import_module(f"llm_rollout.commands.{options.command}")
+    command = _module(options.command)
     try:
         return int(command.run(options))
     except Permanent as error:
@@ -28,12 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_TRANSIENT
 
 
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"llm_rollout.commands.{command.replace('-', '_')}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llm-rollout", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = importlib.import_module(f"llm_rollout.commands.{name}")
+        module = _module(name)
         sub = subparsers.add_parser(name, help=module.SUMMARY, description=module.__doc__)
         module.arguments(sub)
     return parser

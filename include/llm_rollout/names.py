@@ -24,6 +24,8 @@ ATTEMPT_ANNOTATION = f"{PREFIX}/attempt"
 """The attempt that created a Job. A failed Job of an earlier attempt is replaced, one of this attempt is a failure."""
 FENCE_ANNOTATION = f"{PREFIX}/fencing-token"
 """The lease's transition count when the object was written."""
+MEASURES_ANNOTATION = f"{PREFIX}/measures"
+"""On a Job that measures the fabric, what its report is about: nodes with their boot ids, and the settings' digest."""
 SWITCHED_ANNOTATION = f"{PREFIX}/switched-at"
 """When the Service's selector last changed, in RFC 3339. Read by ``watch_live`` and by what drains groups."""
 
@@ -53,6 +55,11 @@ def short(value: Any) -> str:
 def record_name(model: str) -> str:
     """The ConfigMap that holds the model's record, and the Lease beside it."""
     return f"llm-rollout-{model}"
+
+
+def measurements_name(model: str) -> str:
+    """The ConfigMap that holds what was measured of the fabric. No model's name has a dot, so it is no record's."""
+    return f"{record_name(model)}.fabric"
 
 
 def lws_name(model: str, revision: str) -> str:

@@ -26,6 +26,8 @@ class RolloutPlan(BaseModel):
     """The LeaderWorkerSet of the candidate."""
     nodes: tuple[str, ...]
     """The nodes chosen for the candidate, all groups together."""
+    excluded_nodes: dict[str, str] = {}
+    """Nodes that this run found unfit, with the reason; others stand in ``nodes`` in their place."""
     weights_bytes: int
     """Sum of the sizes of the commit's files that are staged."""
     stable_lws: str | None

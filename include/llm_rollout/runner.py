@@ -131,6 +131,7 @@ def _until_settled(step: str, rollout: Rollout, ports: Ports, now: Callable[[], 
             _module(step).act(verdict.plan, ports)
         except Conflict:
             continue  # Somebody wrote first: what to do now depends on what they wrote.
+        rollout = _in_force(step, rollout, record.load(ports.cluster, rollout.spec.namespace, rollout.spec.name))
     raise Transient(f"{step}: still something to write after {MOST_ACTS} writes: {wanted}")
 
 

@@ -107,6 +107,30 @@ class Fabric(_Part):
     max_latency_usec: float = Field(10.0, gt=0, description="ib_write_lat, 99th percentile.")
     seconds_per_pair: int = Field(5, ge=1, le=60)
     deadline_seconds: int = Field(600, ge=30, le=_DAY_SECONDS)
+    traffic_class: int | None = Field(
+        None, ge=0, le=255, description="IPv6/IPv4 class byte (DSCP * 4) to measure with; None: NCCL_IB_TC, else 0."
+    )
+    service_level: int | None = Field(
+        None, ge=0, le=15, description="InfiniBand service level to measure with; None: NCCL_IB_SL, else 0."
+    )
+    queue_pairs: int = Field(
+        4, ge=1, le=128, description="For each connection; one alone can lie on a single path and not fill a port."
+    )
+    nccl: bool = Field(
+        False, description="Run NCCL shortly as well; it takes the GPUs, so it is only for nodes known to be free."
+    )
+    attempts: int = Field(
+        3, ge=1, le=5, description="Of a cell below the limits: with one retry a 1 % flake still alarms too often."
+    )
+    hidden_size: int | None = Field(
+        None, ge=1, description="The model's, from its config.json: with it DEGRADED says what it costs a token."
+    )
+    cache_hours: int = Field(
+        24, ge=0, le=168, description="How long a PASS of the same nodes and settings counts: a day; 0 never."
+    )
+    replan: bool = Field(
+        True, description="Put other nodes in the place of a bad one, once; a second one means something else is wrong."
+    )
 
 
 class Service(_Part):

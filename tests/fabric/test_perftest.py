@@ -87,14 +87,14 @@ def test_good_row_followed_by_a_failure_is_a_failure(exit_code):
         (" Failed status 4: wr_id 0 syndrom 0x51", "bad", "ACS or IOMMU"),
         (" Failed to modify QP 264 to RTR\n Unable to Connect the HCA's through the link", "bad", "GID"),
         (" Port number 1 state is Down\n Couldn't set the link layer", "bad", "not ACTIVE"),
-        ("Couldn't allocate MR", "could_not_run", "IPC_LOCK"),
-        (" Unable to find the Infiniband/RoCE device", "could_not_run", "/dev/infiniband"),
+        ("Couldn't allocate MR", "bad", "IPC_LOCK"),
+        (" Unable to find the Infiniband/RoCE device", "bad", "/dev/infiniband"),
         ("Couldn't connect to node-2:18515\n Unable to init the socket connection", "could_not_run", "TCP"),
         ("ethernet_read_keys: Couldn't read remote address", "could_not_run", "other end"),
         ("something new", "could_not_run", "exit code 1: something new"),
     ],
 )
-def test_failures_tell_a_bad_path_from_one_that_was_never_tried(stderr, status, said):
+def test_failures_tell_a_fault_of_the_path_or_its_ends_from_what_says_nothing_about_them(stderr, status, said):
     result = bandwidth(_output(HEAD, stderr, 1))
     assert isinstance(result, Failure)
     assert result.status == status

@@ -1,7 +1,9 @@
 """Check specs, or plain Kubernetes manifests, without a cluster: one line for each problem.
 
 A line reads file: field: value: what is wrong: remedy. Of plain manifests the known defects of LeaderWorkerSet and
-RDMA settings are named (K0 to K11, L1 to L15). Exit 0 when everything is valid, else 2.
+RDMA settings are named (K0 to K11, L1 to L16), each with the corrected lines indented below it, and the documented
+pairing of RDMA device and network that the pods use. Files that are given together are looked at together: a spec
+with its networks and nodes. Exit 0 when everything is valid, else 2.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console, RenderableType
 
+    from llm_rollout.measurements import Measurement
     from llm_rollout.record import Record, RolloutResult, StepResult
 
 SUMMARY = "show what serves now and the last rollouts"
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
 def show(cluster: Any, options: argparse.Namespace, console: Console) -> int:
     """Print the record of one model as it is in ``cluster``, once or whenever it changes."""
-    from llm_rollout import record  # noqa: PLC0415
+    from llm_rollout import measurements, record  # noqa: PLC0415
 
     found = record.load(cluster, options.namespace, options.name)
     if not found.rollouts and not options.watch:
@@ -57,6 +58,8 @@ def show(cluster: Any, options: argparse.Namespace, console: Console) -> int:
         print(found.model_dump_json(indent=2))
         return 0
     _print(found, options.last, console)
+    for line in _measured(measurements.load(cluster, options.namespace, options.name), options.last):
+        console.print(line)
     while options.watch:
         time.sleep(_WATCH_SECONDS)
         latest = record.load(cluster, options.namespace, options.name)
@@ -80,6 +83,15 @@ def _parts(found: Record, last: int) -> Iterator[RenderableType]:
         yield _table(entry)
         if entry.reason:
             yield entry.reason
+
+
+def _measured(known: Sequence[Measurement], last: int) -> Iterator[RenderableType]:
+    """What was measured of the fabric, in rollouts and at night."""
+    from rich.text import Text  # noqa: PLC0415
+
+    for one in reversed(known[max(0, len(known) - last) :]):
+        run, nodes = one.attempt.rpartition("/")[0], ", ".join(sorted(one.nodes))
+        yield Text(f"fabric {_at(one.at)}  {run}  {nodes}: {one.sentence}", "" if one.verdict == "PASS" else "red")
 
 
 def _table(entry: RolloutResult) -> RenderableType:

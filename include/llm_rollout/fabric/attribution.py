@@ -1,110 +1,132 @@
-"""Name what is bad: a node, a link or a setting. Pure, and never a guess.
+"""Name what is bad in the rows of a probe: a node, a NIC, a link, a direction, a rail, or what all share. Pure.
 
-With three nodes one bad node can be told from a bad link, but two bad nodes look like a fault of the whole
-fabric; with two nodes a link cannot be told from its ends. The details say so.
+The decision is :mod:`llm_rollout.fabric.judgement`'s; here it is put into words, with devices and numbers.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-from llm_rollout.fabric.rows import Row, Status
+from llm_rollout.fabric.judgement import Fault, Judgement, Undecided, weigh
+from llm_rollout.fabric.matrix import Attempt, Cell, Matrix, Thresholds
+from llm_rollout.fabric.parts import Kind, Part
+from llm_rollout.fabric.rows import Row, Try
 
-Pair = tuple[str, str]
-_ENOUGH_PAIRS = 3
-"""From three nodes on, "all pairs" is evidence for something that all share."""
+_LIMITS = Thresholds()
+_JUST = 1e-9
+_MOST_CANDIDATES = 4
+_PAIR, _THREE = 2, 3
 
 
 @dataclass(frozen=True)
 class Blame:
-    """``name`` is a node, ``a <-> b`` or the devices of a setting; ``detail`` has devices and numbers."""
+    """``name`` is a node (of ``nic`` too), ``a <-> b``, ``a -> b``, or devices; ``detail`` has devices and numbers."""
 
-    kind: Literal["link", "node", "setting"]
+    kind: Kind | Literal["setting"]
     name: str
     detail: str
 
 
+def attribute(rows: Sequence[Row]) -> list[Blame]:
+    """Who is to blame; empty when nobody is, or when it cannot be told."""
+    return Attribution(tuple(rows)).blames()
+
+
 @dataclass(frozen=True)
-class _Suspect:
-    kind: Literal["link", "node", "setting"]
-    name: str
+class Attribution:
+    """What the rows say. The grades in them count, whatever limits they were graded by."""
+
     rows: tuple[Row, ...]
-    note: str
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """The rows as a matrix of fractions of the port rate."""
+        nodes = tuple(sorted({node for row in self.rows for node in row.pair}))
+        cells = [self._cell(row) for row in self.rows]
+        return Matrix(nodes, tuple(range(len(self.hcas))), 1.0, None, _LIMITS, cells)
+
+    @cached_property
+    def hcas(self) -> tuple[str, ...]:
+        """The rails' devices."""
+        return tuple(dict.fromkeys(row.hca for row in self.rows))
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        """Of the numbers alone, not of what carried them."""
+        return weigh(self.matrix)
+
+    def blames(self, verdict: Literal["FAIL", "DEGRADED"] | None = None) -> list[Blame]:
+        """All parts that are named, or those of one severity."""
+        if not self.rows:
+            return []
+        return [self._blame(fault) for fault in self.judgement.faults if verdict in {None, fault.verdict}]
+
+    def undecided(self) -> list[str]:
+        """One clause for each group of bad rows that more than one part explains."""
+        return [self._candidates(one) for one in self.judgement.undecided] if self.rows else []
+
+    def _cell(self, row: Row) -> Cell:
+        return Cell(row.client, row.server, self.hcas.index(row.hca), tuple(_attempt(row, one) for one in row.tries))
+
+    def _rows(self, cells: Sequence[Cell]) -> list[Row]:
+        """The rows of cells in their order."""
+        by_cell = {(row.client, row.server, row.hca): row for row in self.rows}
+        return [by_cell[cell.client, cell.server, self.hcas[cell.rail]] for cell in cells]
+
+    def _blame(self, fault: Fault) -> Blame:
+        part, rows = fault.part, self._rows(fault.evidence)
+        notes = "; ".join(self._notes(part, rows))
+        where = "" if part.kind in {"rail", "global"} else f"{self._devices(part)}: "
+        return Blame(part.kind, self._name(part), f"{where}{rows[0].detail}{f' ({notes})' if notes else ''}")
+
+    def _name(self, part: Part) -> str:
+        if part.node is None:
+            return self._devices(part)
+        node = self.matrix.nodes[part.node]
+        arrow = "->" if part.kind == "direction" else "<->"
+        return node if part.peer is None else f"{node} {arrow} {self.matrix.nodes[part.peer]}"
+
+    def _devices(self, part: Part) -> str:
+        if part.rail is not None:
+            return self.hcas[part.rail]
+        return self.hcas[0] if len(self.hcas) == 1 else f"all {len(self.hcas)} devices"
+
+    def _notes(self, part: Part, rows: Sequence[Row]) -> list[str]:
+        count = len(self.matrix.nodes)
+        if part.kind in {"node", "nic"}:
+            only = {"both": [], "sends": ["only sending"], "receives": ["only receiving"]}[part.way]
+            partners = len({node for row in rows for node in row.pair}) - 1
+            return [f"with {partners} of {count - 1} partners", *only]
+        if part.kind == "direction":
+            return ["only this way: the transmit side of the first or the receive side of the second"]
+        if part.kind == "link":
+            return ["the only pair measured: either end may be the cause"] if count == _PAIR else []
+        look = "the switch, VLAN or QoS of this rail" if part.kind == "rail" else "traffic class, GIDs, MTU or image"
+        pairs = f"all {len({row.pair for row in self.rows})} pairs"
+        same = ["with three nodes, two bad ones look the same"] if count == _THREE else []
+        return [pairs, *same, f"look at {look}"]
+
+    def _candidates(self, undecided: Undecided) -> str:
+        rows = self._rows(undecided.cells)
+        parts = list({part.name: part for part in undecided.candidates}.values())
+        shown = [f"{part.kind} {self._name(part)}" for part in parts[:_MOST_CANDIDATES]]
+        more = ["others"] if len(parts) > _MOST_CANDIDATES else []
+        worst = f"{rows[0].client} -> {rows[0].server} {rows[0].hca}: {rows[0].detail}"
+        if len(parts) == 1:
+            return f"{worst}: too near to the healthy ones to blame {shown[0]}"
+        return f"{worst}: it may be {' or '.join(shown + more) or 'many parts'}: more candidates than evidence"
 
 
-def attribute(rows: Sequence[Row], status: Status = "bad") -> list[Blame]:
-    """Who is to blame for the rows of ``status``; empty when there are none. Rows not measured count for nothing."""
-    by_hca: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.status != "could_not_run":
-            by_hca[row.hca].append(row)
-    merged: dict[tuple[str, str], list[_Suspect]] = defaultdict(list)
-    for hca, measured in by_hca.items():
-        for suspect in _suspects(hca, measured, status):
-            merged[suspect.kind, suspect.name if suspect.kind != "setting" else ""].append(suspect)
-    return [_blame(suspects, len(by_hca)) for suspects in merged.values()]
-
-
-def _suspects(hca: str, rows: Sequence[Row], status: Status) -> list[_Suspect]:
-    """The decision for one device."""
-    bad = [row for row in rows if row.status == status]
-    pairs, bad_pairs = {row.pair for row in rows}, {row.pair for row in bad}
-    if len(bad_pairs) == len(pairs) >= _ENOUGH_PAIRS:
-        note = f"all {len(pairs)} pairs; with three nodes, two bad ones look the same"
-        return [
-            _Suspect("setting", hca, tuple(bad), note if len(pairs) == _ENOUGH_PAIRS else f"all {len(pairs)} pairs")
-        ]
-    nodes, links = _nodes_and_links(bad_pairs)
-    found = [_node(name, rows, bad) for name in nodes]
-    return found + [_link(pair, pairs, bad) for pair in links]
-
-
-def _nodes_and_links(bad_pairs: Collection[Pair]) -> tuple[list[str], list[Pair]]:
-    """Nodes bad with two partners or more explain their pairs; what is left over are links.
-
-    Nodes with equally many bad partners are named together: choosing one of them would be a guess.
-    """
-    left: set[Pair] = set(bad_pairs)
-    nodes: list[str] = []
-    while True:
-        partners = Counter(node for pair in left for node in pair)
-        most = max(partners.values(), default=0)
-        if most < 2:  # noqa: PLR2004 - one bad partner is a link
-            return sorted(nodes), sorted(left)
-        worst = {node for node, count in partners.items() if count == most}
-        nodes += worst
-        left = {pair for pair in left if not worst & set(pair)}
-
-
-def _node(name: str, rows: Iterable[Row], bad: Iterable[Row]) -> _Suspect:
-    own = tuple(row for row in bad if name in row.pair)
-    partners = {row.pair for row in rows if name in row.pair}
-    note = f"with {len({row.pair for row in own})} of {len(partners)} partners"
-    return _Suspect("node", name, own, note)
-
-
-def _link(pair: Pair, pairs: Collection[Pair], bad: Iterable[Row]) -> _Suspect:
-    own = tuple(row for row in bad if row.pair == pair)
-    notes = []
-    if len({(row.server, row.client) for row in own}) == 1:
-        notes.append(f"only {own[0].client} -> {own[0].server}: its transmit or the other's receive side")
-    if len(pairs) == 1:
-        notes.append("the only pair measured: either end may be the cause")
-    return _Suspect("link", " <-> ".join(pair), own, "; ".join(notes))
-
-
-def _blame(suspects: Sequence[_Suspect], devices: int) -> Blame:
-    """One line for what several devices say about the same thing; the worst row gives the numbers."""
-    worst = min((row for suspect in suspects for row in suspect.rows), key=lambda row: row.gbps or 0.0)
-    hcas = [suspect.rows[0].hca for suspect in suspects]
-    shown = f"all {devices} devices" if len(hcas) == devices > 1 else ", ".join(hcas)
-    note = f" ({suspects[0].note})" if suspects[0].note else ""
-    if suspects[0].kind != "setting":
-        return Blame(suspects[0].kind, suspects[0].name, f"{shown}: {worst.detail}{note}")
-    where = (
-        "the class of traffic, GIDs, MTU or image" if len(hcas) == devices > 1 else "switch, VLAN or QoS of this rail"
-    )
-    return Blame("setting", shown, f"{worst.detail}{note}: look at {where}")
+def _attempt(row: Row, seen: Try) -> Attempt:
+    """The fraction of the port rate, on the side of the limits where the grade puts it."""
+    fraction = (seen.gbps or 0.0) / row.rate_gbps if row.rate_gbps else 0.0
+    if seen.status == "could_not_run":
+        return Attempt(None, "other")
+    if seen.status == "bad":
+        return Attempt(min(fraction, _LIMITS.fail_fraction - _JUST))
+    if seen.status == "warn":
+        return Attempt(min(max(fraction, _LIMITS.fail_fraction), _LIMITS.warn_fraction - _JUST))
+    return Attempt(max(fraction, _LIMITS.warn_fraction))

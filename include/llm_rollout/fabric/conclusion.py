@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from llm_rollout.fabric.attribution import Blame, attribute
+from llm_rollout.fabric.attribution import Attribution, Blame
 from llm_rollout.fabric.inventory import Finding, Transport
+from llm_rollout.fabric.judgement import Verdict
 from llm_rollout.fabric.rows import Row
-
-Verdict = Literal["PASS", "DEGRADED", "FAIL", "INCONCLUSIVE"]
 
 _OPENING: dict[Transport, str] = {"rdma": "", "simulated": "SIMULATED FABRIC: ", "tcp": "TCP, NOT RDMA: "}
 
@@ -36,38 +35,40 @@ def conclude(
 ) -> Conclusion:
     """The verdict.
 
-    Anything measured bad is FAIL. Otherwise anything that could not be measured is INCONCLUSIVE (``missing`` says
-    who did not take part), anything below the warning limit DEGRADED, and only a whole matrix of good rows PASS.
-    A row whose tool says that it is simulated makes the whole transport simulated.
+    A part measured bad is FAIL. Otherwise what is bad without being anyone's, and anything that could not be measured,
+    is INCONCLUSIVE (``missing`` says who did not take part), anything below the warning limit DEGRADED, and only a
+    whole matrix of good rows PASS. A row whose tool says that it is simulated makes the whole transport simulated.
     """
     used: Transport = "simulated" if any(row.simulated for row in rows) else transport
-    verdict, blamed = _verdict(rows, findings, missing)
-    said = _said(verdict, blamed, rows, missing)
+    found = Attribution(tuple(rows))
+    verdict, blamed = _verdict(found, findings, missing)
+    said = _said(verdict, blamed, found, missing)
     return Conclusion(verdict, used, f"{_OPENING[used]}{verdict}: {said}", tuple(rows), tuple(blamed))
 
 
-def _said(verdict: Verdict, blamed: Sequence[Blame], rows: Sequence[Row], missing: Sequence[str]) -> str:
+def _said(verdict: Verdict, blamed: Sequence[Blame], found: Attribution, missing: Sequence[str]) -> str:
     if verdict == "PASS":
-        return _healthy(rows)
+        return _healthy(found.rows)
     if verdict == "INCONCLUSIVE":
-        return _unknown(rows, missing)
-    said = "; ".join(f"{blame.kind} {blame.name} {blame.detail}" for blame in blamed)
-    unmeasured = _unmeasured(rows, missing)
-    return f"{said}; not measured: {unmeasured}" if unmeasured else said
+        return _unknown(found, missing)
+    said = [f"{blame.kind} {blame.name} {blame.detail}" for blame in blamed]
+    unmeasured = _unmeasured(found.rows, missing)
+    return "; ".join([*said, *found.undecided(), *([f"not measured: {unmeasured}"] if unmeasured else [])])
 
 
-def _verdict(rows: Sequence[Row], findings: Sequence[Finding], missing: Sequence[str]) -> tuple[Verdict, list[Blame]]:
-    if bad := _blamed(rows, findings, "bad"):
+def _verdict(found: Attribution, findings: Sequence[Finding], missing: Sequence[str]) -> tuple[Verdict, list[Blame]]:
+    if bad := _blamed(findings, "bad") + found.blames("FAIL"):
         return "FAIL", bad
-    if missing or not rows or any(row.status == "could_not_run" for row in rows):
+    if missing or not found.rows or any(row.status == "could_not_run" for row in found.rows):
         return "INCONCLUSIVE", []
-    warned = _blamed(rows, findings, "warn")
+    if found.judgement.verdict == "INCONCLUSIVE":
+        return "INCONCLUSIVE", []
+    warned = _blamed(findings, "warn") + found.blames("DEGRADED")
     return ("DEGRADED" if warned else "PASS"), warned
 
 
-def _blamed(rows: Sequence[Row], findings: Sequence[Finding], severity: Literal["bad", "warn"]) -> list[Blame]:
-    seen = [Blame(found.kind, found.name, found.detail) for found in findings if found.severity == severity]
-    return seen + attribute(rows, severity)
+def _blamed(findings: Sequence[Finding], severity: Literal["bad", "warn"]) -> list[Blame]:
+    return [Blame(found.kind, found.name, found.detail) for found in findings if found.severity == severity]
 
 
 def _healthy(rows: Sequence[Row]) -> str:
@@ -80,10 +81,12 @@ def _healthy(rows: Sequence[Row]) -> str:
     )
 
 
-def _unknown(rows: Sequence[Row], missing: Sequence[str]) -> str:
+def _unknown(found: Attribution, missing: Sequence[str]) -> str:
+    rows, undecided = found.rows, found.undecided()
     measured = sum(row.status != "could_not_run" for row in rows)
-    unmeasured = _unmeasured(rows, missing) or "nothing was measured"
-    return f"{unmeasured}; {measured} of {len(rows)} rows measured, none of them bad"
+    reasons = [*undecided, *filter(None, [_unmeasured(rows, missing)])] or ["nothing was measured"]
+    bad = "" if undecided else ", none of them bad"
+    return f"{'; '.join(reasons)}; {measured} of {len(rows)} rows measured{bad}"
 
 
 def _unmeasured(rows: Sequence[Row], missing: Sequence[str]) -> str:

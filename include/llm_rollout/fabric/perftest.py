@@ -24,13 +24,13 @@ _ADVICE: dict[ErrorClass, tuple[Literal["bad", "could_not_run"], str]] = {
     "timeout": ("bad", "the peer did not answer on this rail: GID, VLAN, ACL, flow control or cable"),
     "access": ("bad", "local protection or remote access error: ACS or IOMMU settings, or the device"),
     "flush": ("bad", "the transfer broke off after an error that is not printed"),
-    "memlock": ("could_not_run", "memory cannot be locked: add IPC_LOCK"),
-    "gdr-missing": ("could_not_run", "memory of the GPU cannot be registered: nvidia-peermem or DMA-BUF"),
-    "no-device": ("could_not_run", "the device cannot be opened: is /dev/infiniband mounted?"),
+    "memlock": ("bad", "memory cannot be locked: add IPC_LOCK"),
+    "gdr-missing": ("bad", "memory of the GPU cannot be registered: nvidia-peermem or DMA-BUF"),
+    "no-device": ("bad", "the device cannot be opened: is /dev/infiniband mounted?"),
     "image": ("could_not_run", "the image lacks the tool or a library: it needs perftest"),
     "oob": ("could_not_run", "the tools' TCP exchange failed, or the other end went away before the test"),
 }
-"""By class: whether the RDMA path was tried and failed, or was never tried, and where to look."""
+"""By class: whether this is a fault of the path or its ends, or says nothing about them, and where to look."""
 _BROKE_OFF = "Failed to complete run_iter"
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 Status = Literal["ok", "warn", "bad", "could_not_run"]
 
 _ORDER: dict[Status, int] = {"ok": 0, "warn": 1, "bad": 2, "could_not_run": 3}
+_ORDINALS = ("first", "second", "third", "fourth", "fifth")
+"""As many attempts as a spec may ask for."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,21 @@ Result = Measured | Failure
 
 
 @dataclass(frozen=True)
+class Try:
+    """What one of several attempts at a cell saw."""
+
+    gbps: float | None
+    p99_usec: float | None
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True)
 class Row:
     """``client`` writes to ``server``: the direction of the data. None is "not measured".
 
-    ``detail`` says in numbers why the status is not ok, ``other_try`` what the try saw that does not count.
+    ``detail`` says in numbers why the status is not ok, ``other_try`` what the tries saw that do not count;
+    ``attempts`` has all of them in order, where there was more than one.
     """
 
     round: int
@@ -56,6 +69,12 @@ class Row:
     detail: str = ""
     other_try: str = ""
     simulated: bool = False
+    attempts: tuple[Try, ...] = ()
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        """What each attempt saw, the only one too."""
+        return self.attempts or (Try(self.gbps, self.p99_usec, self.status, self.detail),)
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -84,11 +103,15 @@ def graded(row: Row, bandwidth: Result, latency: Result, limits: Limits) -> Row:
 
 
 def better(first: Row, second: Row) -> Row:
-    """The better of two tries, whose detail reports both. One flake in many cells must not raise an alarm."""
-    tries = sorted((first, second), key=lambda row: (_ORDER[row.status], -(row.gbps or 0.0)))
-    counted, other = tries
-    which = "first try" if other is first else "second try"
-    return replace(counted, other_try=f"{which}: {_shown(other)}")
+    """The better of two, whose detail reports all their tries. One flake in many cells must not raise an alarm."""
+    tries = first.tries + second.tries
+    best = min(range(len(tries)), key=lambda number: _rank(tries[number]))
+    others = [f"{_ORDINALS[number]} try: {_shown(one)}" for number, one in enumerate(tries) if number != best]
+    return replace(min(first, second, key=_rank), other_try="; ".join(others), attempts=tries)
+
+
+def _rank(seen: Row | Try) -> tuple[int, float]:
+    return _ORDER[seen.status], -(seen.gbps or 0.0)
 
 
 def _bandwidth_grade(result: Result, rate_gbps: float | None, limits: Limits) -> tuple[Status, str]:
@@ -115,5 +138,5 @@ def _value(result: Result) -> float | None:
     return round(result.value, 2) if isinstance(result, Measured) else None
 
 
-def _shown(row: Row) -> str:
-    return row.detail or f"{row.gbps:.4g} Gb/s"
+def _shown(seen: Try) -> str:
+    return seen.detail or f"{seen.gbps:.4g} Gb/s"

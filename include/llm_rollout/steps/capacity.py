@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from llm_rollout import names
 from llm_rollout.ports import Manifest
-from llm_rollout.spec import Server
+from llm_rollout.spec import RolloutSpec, Server
 
 GPU = "nvidia.com/gpu"
 
@@ -67,14 +68,28 @@ def need_of(server: Server) -> dict[str, Decimal]:
     return {**need, server.network.rdma_resource: Decimal(1)} if server.network.rdma_resource else need
 
 
-def rooms(nodes: Iterable[Manifest], pods: Iterable[Manifest], names: Iterable[str]) -> list[Room]:
+def rooms(nodes: Iterable[Manifest], pods: Iterable[Manifest], resources: Iterable[str]) -> list[Room]:
     """What is left of the named resources on every node, by node name. Ended pods hold nothing."""
-    wanted = tuple(names)
+    wanted = tuple(resources)
     tenants: dict[str, list[Manifest]] = {}
     for pod in pods:
         if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
             tenants.setdefault(pod.get("spec", {}).get("nodeName", ""), []).append(pod)
     return sorted((_room(node, tenants.get(_name(node), []), wanted) for node in nodes), key=lambda room: room.node)
+
+
+def gives_way(pod: Manifest, spec: RolloutSpec, revision_id: str) -> bool:
+    """The candidate's own pods of an earlier try, and our Jobs, which end before the groups start."""
+    labels = pod["metadata"].get("labels", {})
+    ours = pod["metadata"]["namespace"] == spec.namespace and labels.get(names.MODEL_LABEL) == spec.name
+    return ours and (labels.get(names.REVISION_LABEL) == revision_id or names.STEP_LABEL in labels)
+
+
+def without(found: Iterable[Room], excluded: Mapping[str, str]) -> list[Room]:
+    """The same rooms with the excluded nodes closed, for the reason that stands with each."""
+    return [
+        replace(room, closed=f"left out: {excluded[room.node]}") if room.node in excluded else room for room in found
+    ]
 
 
 def choose(found: Sequence[Room], need: Mapping[str, Decimal], count: int, preferred: Sequence[str]) -> list[str]:
@@ -84,10 +99,11 @@ def choose(found: Sequence[Room], need: Mapping[str, Decimal], count: int, prefe
     return sorted(chosen, key=_natural)
 
 
-def _room(node: Manifest, tenants: Sequence[Manifest], names: Sequence[str]) -> Room:
+def _room(node: Manifest, tenants: Sequence[Manifest], resources: Sequence[str]) -> Room:
     offered = node.get("status", {}).get("allocatable", {})
     free = {
-        name: quantity(offered.get(name, 0)) - sum((_asks(pod, name) for pod in tenants), Decimal(0)) for name in names
+        name: quantity(offered.get(name, 0)) - sum((_asks(pod, name) for pod in tenants), Decimal(0))
+        for name in resources
     }
     holders = tuple(_name(pod) for pod in tenants if _asks(pod, GPU))
     return Room(_name(node), free, int(quantity(offered.get(GPU, 0))), _closed(node), holders)

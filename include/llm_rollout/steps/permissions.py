@@ -42,6 +42,9 @@ FOR_AUTOSCALING = (Permission(kinds.HORIZONTAL_POD_AUTOSCALER, ("create", "patch
 FOR_POD_MONITOR = (Permission(kinds.POD_MONITOR, ("get", "create", "patch")),)
 FOR_ATTACHMENTS = (Permission(kinds.NETWORK_ATTACHMENT, ("list",)),)
 
+WHERE_ALLOWED = (Permission(kinds.IP_POOL, ("list",), everywhere=True),)
+"""What is read where it may be; without it the inventory of the fabric says what it could not tell."""
+
 
 def needed(spec: RolloutSpec) -> tuple[Permission, ...]:
     """What this spec needs."""

@@ -5,7 +5,7 @@ The runner has taken the model's lease and opened the run's entry before this st
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_rollout import kinds, lease, names, record
@@ -114,7 +114,7 @@ def _weights_bytes(found: HubCommit) -> int:
 
 def _ground(spec: RolloutSpec, ports: Ports, revision_id: str) -> Ground:
     cluster = ports.cluster
-    others = [pod for pod in cluster.list(kinds.POD, "") if not _gives_way(pod, spec, revision_id)]
+    others = [pod for pod in cluster.list(kinds.POD, "") if not capacity.gives_way(pod, spec, revision_id)]
     rooms = capacity.rooms(cluster.list(kinds.NODE, ""), others, capacity.need_of(spec.server))
     return Ground(
         claim=cluster.get(kinds.PERSISTENT_VOLUME_CLAIM, spec.namespace, spec.store.claim),
@@ -125,20 +125,14 @@ def _ground(spec: RolloutSpec, ports: Ports, revision_id: str) -> Ground:
     )
 
 
-def _gives_way(pod: Manifest, spec: RolloutSpec, revision_id: str) -> bool:
-    """The candidate's own pods of an earlier try, and our Jobs, which end before the groups start."""
-    labels = pod["metadata"].get("labels", {})
-    ours = pod["metadata"]["namespace"] == spec.namespace and labels.get(names.MODEL_LABEL) == spec.name
-    return ours and (labels.get(names.REVISION_LABEL) == revision_id or names.STEP_LABEL in labels)
-
-
 def _plan(rollout: Rollout, seen: Seen) -> RolloutPlan:
     spec = rollout.spec
     revision_id = names.revision_id(seen.commit, revision_content(spec))
     lws = names.lws_name(spec.name, revision_id)
     before = [entry.plan for entry in seen.record.rollouts if entry.plan and entry.plan.lws == lws]
+    excluded = _excluded(rollout, seen, lws)
     nodes = capacity.choose(
-        seen.ground.rooms,
+        capacity.without(seen.ground.rooms, excluded),
         capacity.need_of(spec.server),
         spec.groups * spec.server.nodes_per_group,
         before[-1].nodes if before else (),
@@ -150,12 +144,19 @@ def _plan(rollout: Rollout, seen: Seen) -> RolloutPlan:
         revision_id=revision_id,
         lws=lws,
         nodes=tuple(nodes),
+        excluded_nodes=excluded,
         weights_bytes=seen.weights_bytes,
         stable_lws=names.lws_name(spec.name, stable) if stable else None,
         stable_revision_id=stable,
         stable_port=_stable_port(rollout, seen, stable) if stable else None,
         fencing_token=seen.token,
     )
+
+
+def _excluded(rollout: Rollout, seen: Seen, lws: str) -> dict[str, str]:
+    """What this run found unfit for the same target stays out of it: a plan made again is the same."""
+    entry = seen.record.run(rollout.run_id)
+    return entry.plan.excluded_nodes if entry and entry.plan and entry.plan.lws == lws else {}
 
 
 def _stable(rollout: Rollout, seen: Seen, revision_id: str) -> str | None:
@@ -192,7 +193,8 @@ def _problems(spec: RolloutSpec, seen: Seen, plan: RolloutPlan | None) -> list[P
         problems += preconditions.of_claim(seen.ground, spec, plan.weights_bytes)
         problems += preconditions.of_names(seen.ground, spec, plan.lws)
     if plan is not None and not plan.already_live:
-        problems += preconditions.of_capacity(seen.ground, spec, plan.nodes)
+        ground = replace(seen.ground, rooms=tuple(capacity.without(seen.ground.rooms, plan.excluded_nodes)))
+        problems += preconditions.of_capacity(ground, spec, plan.nodes)
     return problems
 
 

@@ -45,8 +45,8 @@ class Controllers:
     now: Callable[[], float]
     starts: dict[str, Start] = field(default_factory=dict)
     """By revision_id; others start as ``Start()``."""
-    job_ends: dict[str, Ending] = field(default_factory=dict)
-    """By step."""
+    job_ends: dict[str, Ending | Callable[[Manifest], Ending]] = field(default_factory=dict)
+    """By step; a function answers for each Job."""
     logs: dict[tuple[str, bool], str] = field(default_factory=dict)
     """By pod and whether of the previous life."""
     crashed: dict[str, int] = field(default_factory=dict)
@@ -206,7 +206,8 @@ class Controllers:
         count = job["spec"].get("completions", 1)
         if not pods:
             pods = [self._job_pod(job, index) for index in range(count)]
-        ending = self.job_ends.get(job["metadata"]["labels"][names.STEP_LABEL])
+        answer = self.job_ends.get(job["metadata"]["labels"][names.STEP_LABEL])
+        ending = answer(job) if callable(answer) else answer
         age = self.now() - (clock.seconds(job["metadata"]["creationTimestamp"]) or 0.0)
         if ending is None or age < ending.seconds:
             self.logs[pods[0]["metadata"]["name"], False] = json.dumps({"event": "progress", "seconds": age})
@@ -228,7 +229,7 @@ class Controllers:
         if job["spec"].get("completionMode") == "Indexed":
             labels[INDEX_LABEL] = str(index)
         metadata = {"name": f"{name}-{index}-x", "namespace": job["metadata"]["namespace"], "labels": labels}
-        spec = {**job["spec"]["template"]["spec"], "nodeName": "node-1"}
+        spec = {**job["spec"]["template"]["spec"], "nodeName": _node_of(job, index)}
         return self.cluster.show({
             "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {"phase": "Running"},
         })  # fmt: skip
@@ -257,6 +258,13 @@ def _members(lws: Manifest) -> list[tuple[str, str]]:
     groups = range(lws["spec"]["replicas"])
     leaders = [(f"{name}-{group}", "leader") for group in groups]
     return leaders + [(f"{name}-{group}-{index}", "worker") for group in groups for index in range(1, size)]
+
+
+def _node_of(job: Manifest, index: int) -> str:
+    """The affinity's nodes in turn, one pod each; a Job that asks for none lands on the first of all."""
+    affinity = job["spec"]["template"]["spec"].get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    return str(required["nodeSelectorTerms"][0]["matchExpressions"][0]["values"][index]) if required else "node-1"
 
 
 def _generation(lws: Manifest) -> str:

@@ -198,7 +198,11 @@ class Simulation:
                 "kind": "Node",
                 "metadata": {"name": f"node-{index}"},
                 "spec": {"taints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]},
-                "status": {"allocatable": offered, "conditions": [{"type": "Ready", "status": "True"}]},
+                "status": {
+                    "allocatable": offered,
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                    "nodeInfo": {"bootID": f"boot-{index}"},
+                },
             })  # fmt: skip
 
     def add_claim(self, namespace: str, name: str, storage: str = "1Ti") -> None:

@@ -1,0 +1,258 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_rollout.fabric.judgement import judge, weigh
+from llm_rollout.fabric.matrix import Attempt, Thresholds
+from tests.fabric.matrices import HEALTHY, RATE, bad, matrix, named
+
+DOWN = Attempt(None, "timeout")
+
+ONE_FAULT = [
+    (2, 1, "A-B", "two nodes: the path between them, never a node"),
+    (2, 2, "A-B1", "two nodes, one rail"),
+    (2, 2, "A>B1", "two nodes, one way"),
+    (2, 8, "*", "two nodes, everything"),
+    (3, 1, "A", "one rail: a node is its NIC"),
+    (3, 1, "A-B", "one rail: a link"),
+    (3, 1, "A>B0", "one rail: a direction"),
+    (3, 1, "*", "three nodes, all bad"),
+    (3, 8, "A0", "NIC"),
+    (3, 8, "A", "node on all rails"),
+    (3, 8, "B-C5", "link"),
+    (3, 8, "A-C", "link on all rails"),
+    (3, 8, "C>B5", "direction"),
+    (3, 8, "4", "rail"),
+    (3, 8, "*", "global"),
+    (16, 8, "P7", "NIC among many"),
+    (16, 8, "A", "node among many"),
+    (16, 8, "2", "rail of many"),
+]
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 0.8, 0.899])
+@pytest.mark.parametrize(("nodes", "rails", "part"), [row[:3] for row in ONE_FAULT], ids=[row[3] for row in ONE_FAULT])
+def test_one_bad_part_is_named_and_fails(nodes, rails, part, level):
+    seen = matrix(nodes, rails, bad(part, level=level))
+    judgement = judge(seen)
+    assert (judgement.verdict, named(seen, judgement)) == ("FAIL", [part])
+
+
+@pytest.mark.parametrize("level", [0.901, 0.92, 0.94])
+@pytest.mark.parametrize(("nodes", "rails", "part"), [row[:3] for row in ONE_FAULT], ids=[row[3] for row in ONE_FAULT])
+def test_one_part_between_the_limits_is_named_and_degrades(nodes, rails, part, level):
+    seen = matrix(nodes, rails, bad(part, level=level))
+    judgement = judge(seen)
+    assert (judgement.verdict, named(seen, judgement)) == ("DEGRADED", [part])
+
+
+SEVERAL = [
+    ("a NIC that only sends badly", 3, 2, ["A1>"], ["A1"]),
+    ("a NIC that only receives badly", 3, 2, ["A1<"], ["A1"]),
+    ("a node that only sends badly", 4, 2, ["A>"], ["A"]),
+    ("a node on some rails", 3, 8, ["A0", "A3", "A7"], ["A0", "A3", "A7"]),
+    ("two nodes of four", 4, 2, ["A", "B"], ["A", "B"]),
+    ("two nodes of three look global", 3, 2, ["A", "B"], ["*"]),
+    ("two NICs of three look like the rail", 3, 2, ["A1", "B1"], ["1"]),
+    ("a NIC and a link elsewhere", 4, 2, ["A0", "B-C0"], ["A0", "B-C0"]),
+    ("a NIC and a rail", 4, 4, ["A0", "1"], ["1", "A0"]),
+    ("three NICs of five on a rail", 5, 2, ["A0", "B0", "C0"], ["A0", "B0", "C0"]),
+    ("two links with one end in common", 4, 2, ["A-B1", "B-C1"], ["A-B1", "B-C1"]),
+    ("a slow NIC on a slower fabric", 4, 2, [("*", 0.92), "A0"], ["*", "A0"]),
+    ("a bad and a slow node", 4, 2, ["A", ("B", 0.92)], ["A", "B"]),
+    ("a bad NIC and a slow link", 4, 1, ["A", ("B-C", 0.92)], ["A", "B-C"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "rails", "parts", "found"), [row[1:] for row in SEVERAL], ids=[r[0] for r in SEVERAL]
+)
+def test_several_bad_parts_are_named(nodes, rails, parts, found):
+    seen = matrix(nodes, rails, bad(*parts))
+    judgement = judge(seen)
+    assert (judgement.verdict, named(seen, judgement)) == ("FAIL", found)
+
+
+def test_side_of_a_nic_is_known():
+    ways = [judge(matrix(3, 2, bad(part))).faults[0].part.way for part in ("A1>", "A1<", "A1")]
+    assert ways == ["sends", "receives", "both"]
+
+
+UNDECIDED = [
+    ("only one partner measured", 3, ["A-B0"], ["A-C", "B-C"]),
+    ("no cell without A measured", 3, ["A0"], ["B-C"]),
+    ("the way back not measured", 4, ["A>B0"], ["B>A0"]),
+    ("two rails and a NIC, or a node and a link", 3, ["0", "A1"], []),
+]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "parts", "unmeasured"), [row[1:] for row in UNDECIDED], ids=[row[0] for row in UNDECIDED]
+)
+def test_more_candidates_than_evidence_is_inconclusive(nodes, parts, unmeasured):
+    judgement = judge(matrix(nodes, 2, bad(*parts, unmeasured=unmeasured)))
+    assert (judgement.verdict, judgement.faults) == ("INCONCLUSIVE", ())
+    assert len({part.name for one in judgement.undecided for part in one.candidates}) > 1
+
+
+def test_what_is_certain_is_named_beside_what_is_not():
+    seen = matrix(4, 1, bad("A", "B", unmeasured=["B-D"]))
+    judgement = judge(seen)
+    assert (judgement.verdict, named(seen, judgement)) == ("FAIL", ["A"])
+    assert {part.kind for part in judgement.undecided[0].candidates} == {"node", "link"}
+
+
+def test_one_rail_that_was_not_measured_does_not_widen_the_blame():
+    for part in ("A0", "0"):
+        seen = matrix(3, 2, bad(part, unmeasured=["1"]))
+        assert named(seen, judge(seen)) == [part]
+
+
+def test_healthy_fabric_passes_only_whole():
+    assert judge(matrix(3, 2)).verdict == "PASS"
+    assert judge(matrix(3, 2, bad(unmeasured=["A>B1"]))).verdict == "INCONCLUSIVE"
+    whole = matrix(3, 2)
+    assert judge(replace(whole, cells=whole.cells[1:])).verdict == "INCONCLUSIVE"
+
+
+VALUES = [
+    ([0.1, 0.97], "PASS"),
+    ([DOWN, DOWN, 0.96], "PASS"),
+    ([DOWN, DOWN, DOWN], "FAIL"),
+    ([Attempt(None, "oob"), DOWN], "FAIL"),
+    ([Attempt(None, "flush"), Attempt(None, "gid")], "FAIL"),
+    ([Attempt(None, "oob"), Attempt(None, "image"), Attempt(None, "ifname")], "INCONCLUSIVE"),
+    ([Attempt(None, "truncated"), Attempt(None, "other")], "INCONCLUSIVE"),
+    ([Attempt(None, None)], "INCONCLUSIVE"),
+    ([], "INCONCLUSIVE"),
+    ([Attempt(390.0, "no-gdr")], "PASS"),
+    ([Attempt(390.0, "socket-fallback")], "INCONCLUSIVE"),
+]
+
+
+@pytest.mark.parametrize(("tries", "verdict"), VALUES)
+def test_value_of_a_cell(tries, verdict):
+    seen = matrix(3, 2, lambda *way: tries if way == ("A", "B", 0) else HEALTHY)
+    judgement = judge(seen)
+    assert judgement.verdict == verdict
+    assert named(seen, judgement) == (["A>B0"] if verdict == "FAIL" else [])
+
+
+def test_error_class_of_a_cell_is_the_cause():
+    tries = [Attempt(None, "flush"), Attempt(None, "gid")]
+    (fault,) = judge(matrix(3, 2, lambda *way: tries if way == ("A", "B", 0) else HEALTHY)).faults
+    assert fault.evidence[0].counted == Attempt(0.0, "gid")
+
+
+def test_limits_are_those_of_the_matrix():
+    lower = Thresholds(0.5, 0.6)
+    assert judge(matrix(3, 2, lambda *_: 0.7, limits=lower)).verdict == "PASS"
+    assert judge(matrix(3, 2, bad("A1", level=0.55), limits=lower)).verdict == "DEGRADED"
+
+
+def test_port_rate_that_is_stated_too_low_hides_no_slow_nic():
+    seen = replace(matrix(4, 2, bad("A1", level=0.5)), port_rate_gbps=RATE * 0.4)
+    judgement = judge(seen)
+    assert (judgement.verdict, named(seen, judgement)) == ("DEGRADED", ["A1"])
+
+
+def test_good_cell_a_little_above_the_limit_does_not_clear_a_slow_fabric():
+    lucky = {("A", "B", 0): [0.93, 0.91, 0.955], ("C", "A", 1): [0.951]}
+    spread = {"A": 0.93, "B": 0.92, "C": 0.91, "D": 0.925}
+    seen = matrix(4, 2, lambda client, server, rail: lucky.get((client, server, rail), [spread[server]] * 3))
+    judgement = judge(seen)
+    assert (judgement.verdict, named(seen, judgement)) == ("DEGRADED", ["*"])
+
+
+def test_one_healthy_cell_a_little_below_the_limit_is_nobodys_fault():
+    wide = {"A": 0.96, "B": 0.975, "C": 0.965, "D": 0.98}
+    seen = matrix(4, 2, lambda *way: [0.945, 0.948, 0.949] if way == ("A", "B", 0) else wide[way[1]])
+    judgement = judge(seen)
+    assert (judgement.verdict, judgement.faults) == ("INCONCLUSIVE", ())
+    assert [part.kind for part in judgement.undecided[0].candidates] == ["direction"]
+
+
+def test_scattered_cells_between_the_limits_are_no_list_of_links():
+    slow = {("A", "D", 0), ("B", "G", 1), ("C", "E", 0), ("D", "B", 1), ("E", "H", 0), ("F", "A", 1), ("G", "C", 0)}
+    slow |= {("H", "F", 1), ("B", "E", 0), ("C", "H", 1), ("D", "G", 0), ("F", "D", 1)}
+    judgement = judge(matrix(8, 2, lambda *way: 0.92 if way in slow else 0.96))
+    assert (judgement.verdict, judgement.faults) == ("INCONCLUSIVE", ())
+    assert judge(matrix(8, 2, lambda *way: 0.5 if way in slow else 0.96)).verdict == "FAIL"
+
+
+PARTS = st.sampled_from(["A", "B0", "C1", "A-C0", "B>D1", "0", "1", "*", "D", "D0>", "A1<", "B-C"])
+LEVELS = st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.92])
+HOLES = st.lists(st.sampled_from(["A-B", "B>C0", "C>D1", "D0", "A1>", "0"]), max_size=3)
+FAULTS = st.lists(st.tuples(PARTS, LEVELS), max_size=4)
+
+
+@settings(max_examples=200)
+@given(st.integers(4, 6), FAULTS, HOLES)
+def test_findings_rest_on_bad_cells_and_hold_against_every_good_one(nodes, faults, holes):
+    seen = matrix(nodes, 2, bad(*faults, unmeasured=holes))
+    parts = seen.grid.parts()
+    for fault in judge(seen).faults:
+        limit = RATE * (0.90 if fault.verdict == "FAIL" else 0.95)
+        assert fault.evidence
+        assert all(cell.counted is not None and cell.counted.gbps < limit for cell in fault.evidence)
+        inside = [cell for number, cell in seen.placed.items() if parts[fault.part] >> number & 1]
+        assert all(cell.counted.gbps < 0.95 * RATE for cell in inside)
+
+
+@settings(max_examples=200)
+@given(st.integers(2, 5), FAULTS, HOLES)
+def test_pass_means_every_cell_measured_and_good(nodes, faults, holes):
+    seen = matrix(nodes, 2, bad(*faults, unmeasured=holes))
+    values = [cell.counted for cell in seen.cells]
+    whole = all(value is not None and value.gbps >= 0.95 * RATE for value in values)
+    assert (judge(seen).verdict == "PASS") == whole
+
+
+@settings(max_examples=100)
+@given(st.integers(2, 5), FAULTS, HOLES, st.randoms(use_true_random=False))
+def test_order_of_cells_and_nodes_changes_nothing(nodes, faults, holes, random):
+    seen = matrix(nodes, 2, bad(*faults, unmeasured=holes))
+    cells, names = list(seen.cells), list(seen.nodes)
+    random.shuffle(cells)
+    random.shuffle(names)
+    turned = replace(seen, cells=cells, nodes=tuple(names))
+    one, other = judge(seen), judge(turned)
+    assert one.verdict == other.verdict
+    assert _blamed(seen, one) == _blamed(turned, other)
+
+
+def _blamed(seen, judgement):
+    return {_unordered(seen, fault.part) for fault in judgement.faults}
+
+
+def _unordered(seen, part):
+    ends = [None if end is None else seen.nodes[end] for end in (part.node, part.peer)]
+    return part.kind, frozenset(ends) if part.kind == "link" else tuple(ends), part.rail
+
+
+@given(FAULTS)
+def test_two_nodes_are_never_told_apart(faults):
+    seen = matrix(2, 2, bad(*faults))
+    assert {fault.part.kind for fault in judge(seen).faults} <= {"link", "direction", "global"}
+
+
+@given(FAULTS, st.sampled_from(["simulated", "soft-roce", "rdma", "socket", "other", "tcp", "", "IB", None]))
+def test_no_other_transport_passes_and_what_is_bad_is_bad_on_each(faults, transport):
+    seen = matrix(4, 2, bad(*faults))
+    over = judge(replace(seen, transport=transport))
+    assert over.verdict != "PASS"
+    assert over.faults == judge(seen).faults
+    assert over.verdict == ("INCONCLUSIVE" if weigh(seen).verdict == "PASS" else weigh(seen).verdict)
+
+
+@given(st.lists(st.sampled_from([0.2, 0.5, 0.92, 0.97, None]), min_size=24, max_size=24))
+def test_arbitrary_cells_are_judged_without_a_guess(values):
+    left = iter(values)
+    seen = matrix(4, 2, lambda *_: next(left))
+    judgement = judge(seen)
+    assert (judgement.verdict == "FAIL") == any(fault.verdict == "FAIL" for fault in judgement.faults)
+    assert judgement.faults or judgement.verdict in {"PASS", "INCONCLUSIVE"}
+    assert all(cell.counted is not None for fault in judgement.faults for cell in fault.evidence)
+    assert not judgement.undecided or judgement.verdict != "PASS"
