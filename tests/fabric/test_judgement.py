@@ -174,6 +174,54 @@ def test_one_healthy_cell_a_little_below_the_limit_is_nobodys_fault():
     assert [part.kind for part in judgement.undecided[0].candidates] == ["direction"]
 
 
+SPREAD = {"A": 0.96, "B": 0.975, "C": 0.965, "D": 0.98}
+
+
+def _spread(cells, also=lambda *_: 1.0):
+    """Healthy cells that differ as real ones do, with some given and some parts that cap."""
+    return lambda *way: cells.get(way, min(SPREAD[way[1]], also(*way)))
+
+
+def test_bad_cells_of_nobody_are_not_degraded_by_a_slow_rail_elsewhere():
+    seen = matrix(3, 3, bad("A-B0", ("1", 0.92), unmeasured=["A-C0", "B-C0"]))
+    judgement = judge(seen)
+    assert (judgement.verdict, named(seen, judgement)) == ("INCONCLUSIVE", ["1"])
+    assert {(cell.client, cell.server) for cell in judgement.undecided[0].cells} == {("A", "B"), ("B", "A")}
+
+
+def test_slow_fabric_does_not_explain_cells_that_are_far_slower():
+    seen = matrix(3, 2, bad("A0", ("*", 0.92), unmeasured=["B-C0"]))
+    judgement = judge(seen)
+    assert (judgement.verdict, named(seen, judgement)) == ("INCONCLUSIVE", ["*"])
+    assert {cell.rail for one in judgement.undecided for cell in one.cells} == {0}
+
+
+def test_few_good_cells_are_no_measure_of_many_others():
+    slow, slower, good = [0.905, 0.92, 0.935], [0.901, 0.902, 0.9], [0.956]
+    cells = {("A", "B", 0): slower, ("C", "A", 1): slower, ("B", "D", 0): good, ("D", "C", 1): good}
+    seen = matrix(4, 2, lambda *way: cells.get(way, slow))
+    assert named(seen, judge(seen)) == ["*"]
+
+
+def test_way_back_that_was_good_at_the_third_try_only_is_not_clear():
+    seen = matrix(4, 2, _spread({("A", "B", 0): [0.92] * 3, ("B", "A", 0): [0.915, 0.925, 0.951]}))
+    assert judge(seen).faults == ()
+    seen = matrix(4, 2, _spread({("A", "B", 0): [0.92] * 3, ("B", "A", 0): [0.951]}))
+    assert named(seen, judge(seen)) == ["A>B0"]
+
+
+def test_cell_just_good_clears_a_nic_whose_others_carry_half():
+    half = {("A", "B", 0): 0.5, ("B", "A", 0): 0.5, ("C", "B", 0): 0.5, ("B", "C", 0): 0.955}
+    judgement = judge(matrix(3, 2, _spread(half)))
+    assert (judgement.verdict, judgement.faults) == ("INCONCLUSIVE", ())
+
+
+def test_two_slow_nics_are_no_slow_rail_though_the_rest_is_just_good():
+    just = {("C", "D", 1): 0.951, ("D", "C", 1): 0.952}
+    seen = matrix(4, 2, _spread(just, also=bad(("A1", 0.92), ("B1", 0.92))))
+    assert named(seen, judge(seen)) == ["A1", "B1"]
+
+
 def test_scattered_cells_between_the_limits_are_no_list_of_links():
     slow = {("A", "D", 0), ("B", "G", 1), ("C", "E", 0), ("D", "B", 1), ("E", "H", 0), ("F", "A", 1), ("G", "C", 0)}
     slow |= {("H", "F", 1), ("B", "E", 0), ("C", "H", 1), ("D", "G", 0), ("F", "D", 1)}
