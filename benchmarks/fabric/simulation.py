@@ -118,7 +118,7 @@ def _parts_of_two(grid: Grid) -> dict[Part, int]:
 
 def _bad(chance: random.Random) -> float:
     """Nothing, half the speed, or anything clearly below 0.90."""
-    return chance.choice([0.0, 0.5, chance.uniform(0.1, 0.85), chance.uniform(0.1, 0.85)])
+    return chance.choice([0.0, 0.5, chance.uniform(0.1, 0.88), chance.uniform(0.1, 0.88)])
 
 
 def _nic(nodes: int, chance: random.Random) -> Part:
@@ -161,6 +161,7 @@ _CLASSES: dict[str, tuple[Sequence[Draw], float | None]] = {
     "rail switch": ([_rail], None),
     "global setting": ([_global], None),
     "NIC at 92 %": ([_nic], _SLOW),
+    "one-way link at 92 %": ([_direction], _SLOW),
     "uniformly slow, 92 %": ([_global], _SLOW),
     "two bad nodes": ([_node, _node], None),
     "two bad NICs": ([_nic, _nic], None),
@@ -169,7 +170,7 @@ _CLASSES: dict[str, tuple[Sequence[Draw], float | None]] = {
     "healthy, noisy": ([], None),
 }
 CLASSES = tuple(_CLASSES)
-SINGLE = CLASSES[:9]
+SINGLE = CLASSES[:10]
 WITHOUT_FAULT = CLASSES[-2:]
 
 

@@ -11,35 +11,39 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from llm_rollout.fabric.matrix import Cell, Matrix
+from llm_rollout.fabric.parts import numbers_of
 
 RELATIVE_LIMIT = 0.9
 """Of the median of the same rail: what a port rate that is stated too low would hide."""
 _MOST_SPREAD, _LEAST_SPREAD, _LEAST_SPREAD_OF_FEW = 0.015, 0.001, 0.005
-_FEW, _MANY, _WIDER = 8, 50, 1.3
-"""With fewer than many cells their spread may look a third too small; of a few it is not known at all."""
-FAINT_SPREADS = 3.5
+_FEW, _MANY, _WIDER = 8, 50, 1.15
+"""With fewer than many cells their spread may look too small; of a few it is not known at all."""
+FAINT_SPREADS = 3.0
 """A mean of attempts nearer than this to the healthy cells may be one of them."""
 _NEAR_SPREADS = 2.5
 """A good cell whose attempts are further from the healthy ones on the average was lucky, perhaps."""
 _BAND_SPREADS = 2.0
-_FAR_BELOW, _BAND_BELOW = 0.03, 0.04
-_FEW_ON_RAIL = 6
+_ALIKE_SPREADS, _ALIKE_SPREADS_OF_TWO = 3.5, 2.0
+"""Cells of one part are not further above its middle than this; of two cells one is the middle."""
+_GAP, _GAP_ENDS_BELOW, _FAR_BELOW = 0.04, 0.03, 0.05
+"""Of the port rate: noise leaves no such gap inside one part; where it ends, and what is far, below the limit."""
+_FEW_ON_RAIL, _TWO = 6, 2
 
 
 @dataclass(frozen=True)
 class Grades:
     """Sets of cells, as in :mod:`llm_rollout.fabric.parts`.
 
-    ``bad`` is what must be explained. ``near`` is just above the limit: a bad part may have a few such cells, unless it
-    has cells ``far`` below. What is neither, nor ``unclear``, clears the parts that it runs through.
+    ``bad`` is what must be explained. ``near`` is just above the limit: a bad part may have such cells if they are like
+    its others. What is neither, nor ``unclear``, clears the parts that it runs through.
     """
 
     bad: int
-    near: int
+    near: int = 0
     unclear: int = 0
-    far: int = 0
 
 
 class Graded:
@@ -57,25 +61,35 @@ class Graded:
         warn = self._limits.warn_fraction
         self.below_warn = self._where(lambda number, part: part < warn or number in self._relative)
         self.below_fail = self._where(lambda _, part: part < self._limits.fail_fraction)
+        self.far_below = self._where(lambda _, part: part < self._limits.fail_fraction - _FAR_BELOW)
         good = [part for number, part in self.fractions.items() if part >= warn and number not in self._relative]
         self._healthy = sum(good) / len(good) if good else None
         self._spread = self._spread_of(good)
 
-    def far_below(self) -> Grades:
-        """Clearly below the fail limit; whatever is near that limit does not count."""
+    def apart(self) -> Grades:
+        """What a wide gap sets apart from all that is near the fail limit or above. Without a gap, nothing."""
         fail = self._limits.fail_fraction
-        low, high = fail - _FAR_BELOW, fail - _FAR_BELOW + _BAND_BELOW
-        return Grades(self._where(lambda _, part: part < low), self._where(lambda _, part: low <= part < high))
+        values = sorted(self.fractions.values())
+        for below, above in pairwise(values):
+            if below < fail and above >= fail - _GAP_ENDS_BELOW and above - below >= _GAP:
+                return Grades(self._where(lambda _, part: part < above))  # noqa: B023 - used at once
+        return Grades(0)
 
     def clearly_below(self) -> Grades:
         """Below a limit by more than noise."""
         faint = self._faint()
         again = self._where(lambda number, _: self._was_near(number))
-        return Grades(self.below_warn & ~faint, self._near() & ~again, faint | again, self.far_below().bad)
+        return Grades(self.below_warn & ~faint, self._near() & ~again, faint | again)
 
     def below(self) -> Grades:
         """Below a limit by whatever little."""
-        return Grades(self.below_warn, self._near(), far=self.far_below().bad)
+        return Grades(self.below_warn, self._near())
+
+    def unlike(self, cells: int, bad: int) -> int:
+        """Those of ``cells`` that carry more than a part with these bad cells could."""
+        spreads = _ALIKE_SPREADS if (cells | bad).bit_count() > _TWO else _ALIKE_SPREADS_OF_TWO
+        limit = statistics.median(map(self._mean, numbers_of(bad))) + spreads * self._spread
+        return sum(1 << number for number in numbers_of(cells) if self._mean(number) > limit)
 
     def _near(self) -> int:
         warn = self._limits.warn_fraction
@@ -107,9 +121,12 @@ class Graded:
         """From the healthy cells down to the mean of the attempts, in spreads; no healthy cell is very far."""
         if self._healthy is None:
             return math.inf
+        return (self._healthy - self._mean(number)) / self._spread
+
+    def _mean(self, number: int) -> float:
+        """Of the attempts, in parts of the rate; what never gave a number gave nothing."""
         numbers = self._cells[number].numbers
-        mean = sum(numbers) / len(numbers) / self._rate
-        return (self._healthy - mean) / self._spread
+        return sum(numbers) / len(numbers) / self._rate if numbers else 0.0
 
     def _below_peers(self, rails: int) -> set[int]:
         by_rail: dict[int, list[int]] = defaultdict(list)
@@ -123,9 +140,12 @@ class Graded:
         return found
 
     def _spread_of(self, good: list[float]) -> float:
-        """The standard deviation of healthy cells, or of the attempts of one cell, whichever is larger."""
+        """The standard deviation of healthy cells, or of the attempts of one bad cell, whichever is larger.
+
+        A good cell was tried again because its first attempt was low: its attempts differ more than others.
+        """
         between = _deviation(good) if len(good) > 1 else 0.0
-        again = [cell.numbers for cell in self._cells.values() if len(cell.attempts) > 1]
+        again = [cell.numbers for number, cell in self._cells.items() if self.below_warn >> number & 1]
         tried = [numbers for numbers in again if len(numbers) > 1]
         within = statistics.median(map(_deviation, tried)) / self._rate if len(tried) >= _FEW else 0.0
         least = _LEAST_SPREAD if len(good) >= _FEW else _LEAST_SPREAD_OF_FEW

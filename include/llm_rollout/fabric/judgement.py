@@ -20,10 +20,15 @@ from llm_rollout.fabric.matrix import RDMA_TRANSPORTS, Cell, Matrix
 from llm_rollout.fabric.parts import Part
 
 Verdict = Literal["PASS", "DEGRADED", "FAIL", "INCONCLUSIVE"]
-_LEAST_BAD_SHARE = 0.75
-"""Of a bad part's cells; the rest may be just above the limit."""
-_MOST_NEAR_SHARE, _MOST_GOOD_SHARE = 0.05, 0.02
-"""What may be just above the limit, beside one cell, and what may be good, in a bad part of many cells."""
+_LEAST_BAD_SHARE, _MOST_NEAR_SHARE = 0.75, 0.08
+"""Of the cells of a part that is named: so many are bad, and beside one cell no more are just above the limit."""
+_LEAST_SUSPECT_SHARE, _MOST_UNLIKE_SHARE = 0.5, 0.1
+"""With fewer bad cells, or more that are not like them (beside one), a part is not even suspected. In between it is not
+named, but keeps what lies inside it from being named."""
+_TWO = 2
+"""Cells of a link: one that is not like the other speaks for it."""
+_MOST_GOOD_SHARE = 0.02
+"""What may be good in a bad part of many cells."""
 _MOST_SINGLE_SHARE, _FEW_SINGLES = 0.05, 8
 """More single directions and links than this below the warning limit are no faults but noise, or something else."""
 
@@ -65,10 +70,10 @@ def judge(matrix: Matrix) -> Judgement:
 def weigh(matrix: Matrix) -> Judgement:
     """As :func:`judge`, of the numbers alone, whatever carried them: who asks says what a PASS is a PASS of."""
     looks = _Looks(matrix)
-    looks.look(Graded.far_below, least_cells=1)
+    looks.look(Graded.apart, least_cells=1)
     looks.look(Graded.clearly_below, least_cells=1)
     looks.look(Graded.below, least_cells=2)
-    faults = tuple(looks.faults)
+    faults = looks.widest()
     return Judgement(_verdict(matrix, faults, looks), faults, looks.undecided())
 
 
@@ -98,47 +103,66 @@ class _Looks:
         """Name what is certain at these grades."""
         if not self.unexplained:
             return
-        grades = grade(self.graded)
-        found = explain(self._suspects(grades))
-        named = [(part, cells) for part, cells in found.named if cells.bit_count() >= least_cells]
-        weak = [Open(cells, (part,)) for part, cells in found.named if (part, cells) not in named]
-        self._open = (*found.open, *weak)
-        if self._are_noise([part for part, cells in named if not cells & self.graded.below_fail]):
-            return
+        suspects, weak = self._suspects(grade(self.graded))
+        found = explain(suspects)
+        named = [(part, cells) for part, cells in found.named if part not in weak and cells.bit_count() >= least_cells]
+        named = self._without_noise(named)
+        doubtful = [Open(cells, (part,)) for part, cells in found.named if (part, cells) not in named]
+        self._open = (*found.open, *doubtful)
         for part, cells in named:
             fault = self._fault(part, cells)
             self.faults.append(fault)
-            self.unexplained &= ~self._parts[part] | (grades.far if fault.verdict == "DEGRADED" else 0)
+            self.unexplained &= ~self._parts[part] | (self.graded.far_below if fault.verdict == "DEGRADED" else 0)
+
+    def widest(self) -> tuple[Fault, ...]:
+        """The faults, without the slow ones inside a part that was named, or suspected, later."""
+        suspected = [candidate for one in self._open for candidate in one.candidates]
+        kept = []
+        for number, fault in enumerate(self.faults):
+            later = [self._parts[part] for part in (*suspected, *(one.part for one in self.faults[number + 1 :]))]
+            cells = self._parts[fault.part]
+            if fault.verdict == "FAIL" or not any(cells & ~other == 0 and cells != other for other in later):
+                kept.append(fault)
+        return tuple(kept)
 
     def undecided(self) -> tuple[Undecided, ...]:
         """What the last look left open, without what others explain."""
         left = [one for one in self._open if one.cells & self.unexplained]
         return tuple(Undecided(self._cells(one.cells & self.unexplained), one.candidates) for one in left)
 
-    def _suspects(self, grades: Grades) -> dict[Part, int]:
-        """The parts that may be bad: no cell of theirs speaks for them."""
+    def _suspects(self, grades: Grades) -> tuple[dict[Part, int], set[Part]]:
+        """The parts that may be bad, since no cell clears them, each with its bad cells; and which are hardly so."""
         bad = grades.bad & self.unexplained
-        explained = self.graded.below_warn & ~self.unexplained
-        good = self._measured & ~(grades.bad | grades.near | grades.unclear | explained)
-        suspects = {}
+        below = bad | (self.graded.below_warn & ~self.unexplained)
+        good = self._measured & ~(below | grades.bad | grades.near | grades.unclear)
+        suspects, weak = {}, set()
         for part, cells in self._parts.items():
-            spoiled = cells & bad
-            clearing = cells & (good | grades.near if spoiled & grades.far else good)
-            if spoiled and self._is_wholly_bad(cells & ~grades.unclear, cells & (bad | explained), clearing):
-                suspects[part] = spoiled
-        return suspects
+            if spoiled := cells & bad:
+                suspicion = self._suspicion(cells & below, cells & grades.near, cells & good)
+                if suspicion != "none":
+                    suspects[part] = spoiled
+                if suspicion == "weak":
+                    weak.add(part)
+        return suspects, weak
 
-    def _is_wholly_bad(self, cells: int, bad: int, good: int) -> bool:
-        measured, spoiled = (cells & self._measured).bit_count(), (bad & cells).bit_count()
-        return (
-            good.bit_count() <= _MOST_GOOD_SHARE * measured
-            and measured - spoiled <= 1 + _MOST_NEAR_SHARE * measured
-            and spoiled >= _LEAST_BAD_SHARE * measured
-        )
+    def _suspicion(self, below: int, near: int, good: int) -> Literal["none", "weak", "strong"]:
+        """How likely it is that one part has all these cells."""
+        bad, count = below.bit_count(), (below | near | good).bit_count()
+        unlike = self.graded.unlike(near, below).bit_count() if near else 0
+        if (
+            good.bit_count() > _MOST_GOOD_SHARE * count
+            or unlike > max(_MOST_UNLIKE_SHARE * count, int(count > _TWO))
+            or bad < _LEAST_SUSPECT_SHARE * count
+        ):
+            return "none"
+        is_whole = bad >= _LEAST_BAD_SHARE * count and near.bit_count() <= 1 + _MOST_NEAR_SHARE * count
+        return "strong" if is_whole and good.bit_count() + unlike <= _MOST_GOOD_SHARE * count else "weak"
 
-    def _are_noise(self, parts: Sequence[Part]) -> bool:
-        singles = sum(part.kind in {"direction", "link"} for part in parts)
-        return singles > max(_FEW_SINGLES, _MOST_SINGLE_SHARE * self._measured.bit_count())
+    def _without_noise(self, named: list[tuple[Part, int]]) -> list[tuple[Part, int]]:
+        single = {"direction", "link"}
+        slow = [one for one in named if one[0].kind in single and not one[1] & self.graded.below_fail]
+        are_many = len(slow) > max(_FEW_SINGLES, _MOST_SINGLE_SHARE * self._measured.bit_count())
+        return [one for one in named if one not in slow] if are_many else named
 
     def _fault(self, part: Part, cells: int) -> Fault:
         """Noise may carry single cells of a part over a limit: the middle of them decides."""

@@ -59,6 +59,16 @@ class Grid:
         return _parts(self)
 
 
+def numbers_of(cells: int) -> list[int]:
+    """The numbers of a set of cells."""
+    found = []
+    while cells:
+        lowest = cells & -cells
+        found.append(lowest.bit_length() - 1)
+        cells ^= lowest
+    return found
+
+
 @lru_cache(maxsize=32)
 def _parts(grid: Grid) -> dict[Part, int]:
     found: dict[Part, int] = defaultdict(int)
