@@ -119,31 +119,23 @@ class RolloutStep(BaseOperator):
         self.defer(trigger=trigger, method_name="resume", timeout=timeout)
 
     def _asking(self, question: Callable[[Ports], Answer]) -> Answer:
-        """Ask the cluster; a failure to do so becomes the exception that Airflow understands."""
-        try:
+        def ask() -> Answer:
             self._ports = self._ports or connection.ports()
             return question(self._ports)
-        except Transient as error:
-            raise AirflowException(f"{self.task_id} could not go on: {masked(str(error))}") from error
-        except Permanent as error:
-            raise AirflowFailException(masked(str(error))) from error
+
+        return answered(self.task_id, ask)
 
     def _outcome(self, verdict: Verdict) -> dict[str, Any]:
         if isinstance(verdict, Done):
-            self._log_evidence(verdict.evidence)
+            log_evidence(self.log, verdict.evidence)
             self.log.info("%s", verdict.summary)
             return {"summary": verdict.summary}
         if not isinstance(verdict, Fail):
             raise TypeError(f"{self.task_id} ended with {type(verdict).__name__}, which is no end")
-        self._log_evidence(verdict.evidence)
+        log_evidence(self.log, verdict.evidence)
         self.log.error("cause: %s", verdict.cause)
         self.log.error("remedy: %s", verdict.remedy)
         raise AirflowFailException(f"{verdict.cause}\nremedy: {verdict.remedy}")
-
-    def _log_evidence(self, evidence: Mapping[str, Any]) -> None:
-        for name, value in evidence.items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            self.log.info("evidence: %s: %s", name, text[:MOST_EVIDENCE_CHARACTERS])
 
 
 class RollBack(RolloutStep):
@@ -165,3 +157,25 @@ class RollBack(RolloutStep):
         task, run_id = context["ti"], str(context["dag_run"].run_id)
         states = task.get_task_states(task.dag_id, task_ids=sorted(self.upstream_task_ids), run_ids=[run_id])
         return {name: str(state) for name, state in states.get(run_id, {}).items()}
+
+
+def answered(task_id: str, question: Callable[[], Answer], refusal: str = "") -> Answer:
+    """The answer of the cluster; a failure to get one becomes the exception that Airflow understands.
+
+    Raises:
+        AirflowException: The outside did not answer; another try is right.
+        AirflowFailException: It refused; ``refusal`` stands before the reason.
+    """
+    try:
+        return question()
+    except Transient as error:
+        raise AirflowException(f"{task_id} could not go on: {masked(str(error))}") from error
+    except Permanent as error:
+        raise AirflowFailException(f"{refusal}{masked(str(error))}") from error
+
+
+def log_evidence(log: Any, evidence: Mapping[str, Any]) -> None:
+    """One line each, cut where it gets too long."""
+    for name, value in evidence.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        log.info("evidence: %s: %s", name, text[:MOST_EVIDENCE_CHARACTERS])

@@ -15,7 +15,7 @@ from llm_rollout.errors import Permanent, Transient
 from llm_rollout.testing import Simulation
 from llm_rollout.testing.controllers import Ending
 from llm_rollout.verdict import Done, Wait
-from rollout_airflow import collecting
+from rollout_airflow import collecting, job_tasks
 from rollout_airflow.collecting import AwaitCollection, CollectGarbage
 
 from .conftest import SPEC, context
@@ -32,8 +32,8 @@ def specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One spec in a folder of its own."""
     (tmp_path / "chat.yaml").write_text(yaml.safe_dump(SPEC))
     monkeypatch.setenv("LLM_ROLLOUT_SPECS", str(tmp_path))
-    monkeypatch.setattr(collecting, "FIRST_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(collecting, "LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(job_tasks, "FIRST_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(job_tasks, "LOOK_EVERY_SECONDS", 0.01)
     return tmp_path
 
 

@@ -17,7 +17,7 @@ from llm_rollout.spec import RolloutSpec
 from llm_rollout.testing import Simulation
 from llm_rollout.testing.controllers import Ending
 from llm_rollout.verdict import Done, Wait
-from rollout_airflow import validating
+from rollout_airflow import job_tasks, validating
 from rollout_airflow.validating import AwaitMeasurement, ValidateFabric
 
 from .conftest import SPEC, context
@@ -31,8 +31,8 @@ def specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "chat.yaml").write_text(yaml.safe_dump(SPEC))
     (tmp_path / "other.yaml").write_text(yaml.safe_dump({**SPEC, "name": "other", "service": {"name": "other-api"}}))
     monkeypatch.setenv("LLM_ROLLOUT_SPECS", str(tmp_path))
-    monkeypatch.setattr(validating, "FIRST_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(validating, "LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(job_tasks, "FIRST_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(job_tasks, "LOOK_EVERY_SECONDS", 0.01)
     return tmp_path
 
 
