@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llm_rollout import roots
-from llm_rollout.errors import Conflict, Transient
 from llm_rollout.manifests.collect_job import Rules, collect_job, collect_job_name
 from llm_rollout.ports import Ports
 from llm_rollout.rollout import Rollout
@@ -17,8 +16,6 @@ from llm_rollout.spec import RolloutSpec
 from llm_rollout.steps import jobs, pod_state
 from llm_rollout.steps.jobs import Finished, JobSeen
 from llm_rollout.verdict import Act, Done, Fail, Verdict, Wait
-
-_MOST_ACTS = 8
 
 
 @dataclass(frozen=True)
@@ -58,15 +55,7 @@ def advance(asked: Asked, ports: Ports, now: Callable[[], float]) -> Done | Wait
         Permanent: What is in use cannot be told.
         Transient: The cluster did not answer; calling again is right.
     """
-    for _ in range(_MOST_ACTS):
-        verdict = look(asked, ports, now)
-        if not isinstance(verdict, Act):
-            return verdict
-        try:
-            act(verdict.plan, ports)
-        except Conflict:
-            continue
-    raise Transient(f"Job {asked.job_name}: still something to write after {_MOST_ACTS} writes")
+    return jobs.until_settled(f"Job {asked.job_name}", lambda: look(asked, ports, now), act, ports)
 
 
 def look(asked: Asked, ports: Ports, now: Callable[[], float]) -> Verdict:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llm_rollout import lease, measurements, record
-from llm_rollout.errors import Conflict, Transient
 from llm_rollout.measurements import Measurement
 from llm_rollout.ports import Manifest, Ports
 from llm_rollout.rollout import Rollout
@@ -23,7 +22,6 @@ from llm_rollout.verdict import Act, Done, Fail, Verdict, Wait
 MOST_NODES = 16
 """Fifteen rounds: some minutes a night. Nodes that were not measured for longest come first, so all have their turn."""
 _PAIR = 2
-_MOST_ACTS = 8
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,7 @@ def advance(asked: Asked, ports: Ports, now: Callable[[], float]) -> Done | Wait
         Permanent: Something that has to be known cannot be read.
         Transient: The cluster did not answer; calling again is right.
     """
-    for _ in range(_MOST_ACTS):
-        verdict = look(asked, ports, now)
-        if not isinstance(verdict, Act):
-            return verdict
-        try:
-            act(verdict.plan, ports)
-        except Conflict:
-            continue
-    raise Transient(f"idle fabric of {asked.spec.name}: still something to write after {_MOST_ACTS} writes")
+    return jobs.until_settled(f"idle fabric of {asked.spec.name}", lambda: look(asked, ports, now), act, ports)
 
 
 def look(asked: Asked, ports: Ports, now: Callable[[], float]) -> Verdict:
@@ -118,7 +108,7 @@ act = measuring.act
 
 def _in_the_way(asked: Asked, seen: Seen, job: Manifest) -> bool:
     """A Job of an earlier try, or on nodes that a rollout is about to use."""
-    of_this_try = measuring.of_attempt(job, asked.attempt)
+    of_this_try = jobs.attempt_of(job) == asked.attempt
     return not of_this_try or bool(seen.holder) or bool(measuring.nodes_of(job) & seen.reserved)
 
 

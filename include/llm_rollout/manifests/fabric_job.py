@@ -19,7 +19,7 @@ _REPORT_SECONDS = 30
 """What the probe gets to report before the step's own deadline."""
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 """The annotation in which Multus tells what it attached."""
-_OF_THE_JUDGE = {"accept_transports", "accept_degraded", "hidden_size", "cache_hours", "replan"}
+OF_THE_JUDGE = {"accept_transports", "accept_degraded", "hidden_size", "cache_hours", "replan"}
 """Fields of the spec's fabric part that change what is made of a measurement, not the measurement."""
 _JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 
@@ -69,7 +69,7 @@ def _fingerprint(spec: RolloutSpec, nodes: Sequence[str]) -> dict[str, Any]:
     return {
         "nodes": sorted(nodes),
         "network": spec.server.network.model_dump(mode="json"),
-        "fabric": spec.fabric.model_dump(mode="json", exclude=_OF_THE_JUDGE),
+        "fabric": spec.fabric.model_dump(mode="json", exclude=OF_THE_JUDGE),
         "image": spec.job_image,
     }
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm_rollout import job_output, kinds, names
+from llm_rollout.errors import Conflict, Transient
 from llm_rollout.job_output import JobOutput
 from llm_rollout.manifests.job import CONTAINER
 from llm_rollout.ports import Manifest, Ports
 from llm_rollout.rollout import Rollout
 from llm_rollout.steps import pod_state
-from llm_rollout.verdict import Act, Fail, Wait
+from llm_rollout.verdict import Act, Done, Fail, Verdict, Wait
 
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 _TAIL_LINES = 200
 """The report is the last line; progress and a traceback fit before it."""
 _LAST_LINES = 15
+_MOST_ACTS = 8
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,10 @@ def settle(rollout: Rollout, seen: JobSeen, wanted: tuple[Manifest, ...], now: f
         return Act(f"start Job {wanted[-1]['metadata']['name']}", Create(wanted))
     if pod_state.is_going(job):
         return Wait(f"Job {_name(job)} of an earlier try is being deleted")
-    if _annotation(job, names.CONTENT_ANNOTATION) != _annotation(wanted[-1], names.CONTENT_ANNOTATION):
+    if annotation(job, names.CONTENT_ANNOTATION) != annotation(wanted[-1], names.CONTENT_ANNOTATION):
         return replace(job, "asks for something else")
     if pod_state.holds(job, "Complete"):
-        this_try = _attempt(job) == rollout.attempt
+        this_try = attempt_of(job) == rollout.attempt
         return Finished(seen.output.report, job, this_try, this_try or run_of(job) == rollout.run_id)
     if pod_state.holds(job, "Failed"):
         return _failed(rollout, seen, job)
@@ -104,13 +106,32 @@ def act(plan: object, ports: Ports) -> None:
         ports.cluster.create(plan.manifests[-1])
 
 
+def until_settled(
+    what: str, look: Callable[[], Verdict], act: Callable[[object, Ports], None], ports: Ports
+) -> Done | Wait | Fail:
+    """Look and act until the verdict is not Act, for Jobs outside of a rollout, which need no lease.
+
+    Raises:
+        Transient: There is still something to write after several writes; ``what`` names it.
+    """
+    for _ in range(_MOST_ACTS):
+        verdict = look()
+        if not isinstance(verdict, Act):
+            return verdict
+        try:
+            act(verdict.plan, ports)
+        except Conflict:
+            continue
+    raise Transient(f"{what}: still something to write after {_MOST_ACTS} writes")
+
+
 def run_of(job: Manifest) -> str:
     """The run that started a Job."""
-    return _attempt(job).rpartition("/")[0]
+    return attempt_of(job).rpartition("/")[0]
 
 
 def _failed(rollout: Rollout, seen: JobSeen, job: Manifest) -> Act | Fail:
-    if _attempt(job) != rollout.attempt:
+    if attempt_of(job) != rollout.attempt:
         return replace(job, "failed in an earlier try")
     error = seen.output.error
     condition = pod_state.condition(job, "Failed")
@@ -159,9 +180,11 @@ def _name(job: Manifest) -> str:
     return str(job["metadata"]["name"])
 
 
-def _annotation(manifest: Manifest, key: str) -> str:
+def annotation(manifest: Manifest, key: str) -> str:
+    """An annotation, empty where there is none."""
     return str(manifest["metadata"].get("annotations", {}).get(key, ""))
 
 
-def _attempt(job: Manifest) -> str:
-    return _annotation(job, names.ATTEMPT_ANNOTATION)
+def attempt_of(job: Manifest) -> str:
+    """The try of a task that started a Job."""
+    return annotation(job, names.ATTEMPT_ANNOTATION)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_rollout import clock, kinds, measurements, names
-from llm_rollout.manifests.fabric_job import fabric_job
+from llm_rollout.manifests.fabric_job import OF_THE_JUDGE, fabric_job
 from llm_rollout.measurements import Measurement
 from llm_rollout.ports import Manifest, Ports
 from llm_rollout.spec import RolloutSpec
@@ -19,8 +19,8 @@ from llm_rollout.steps import jobs, pod_state
 
 STEP = "validate_rdma"
 """What the label of every Job and pod that measures says, whoever started it."""
-_NOT_MEASURED = {"accept_transports", "accept_degraded", "hidden_size", "cache_hours", "replan", "deadline_seconds"}
-"""Fields of the spec's ``fabric`` that judge a report and do not change it."""
+_NOT_MEASURED = OF_THE_JUDGE | {"deadline_seconds"}
+"""Fields of the spec's ``fabric`` that do not change a report; a Job with another deadline is another Job."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def manifests(spec: RolloutSpec, nodes: Mapping[str, str], digest: str, attempt:
 def measured(job: Manifest, report: Mapping[str, Any], now: float) -> Measurement | None:
     """What a finished Job found, as it is kept; None when it does not say what it is about."""
     try:
-        about = json.loads(annotation(job, names.MEASURES_ANNOTATION))
+        about = json.loads(jobs.annotation(job, names.MEASURES_ANNOTATION))
     except ValueError:
         return None
     ended = pod_state.condition(job, "Complete").get("lastTransitionTime") or job["status"].get("completionTime")
     return Measurement(
         at=clock.seconds(ended) or now,
-        attempt=annotation(job, names.ATTEMPT_ANNOTATION),
+        attempt=jobs.attempt_of(job),
         job=job["metadata"]["uid"],
         nodes=about["nodes"],
         settings=about["settings"],
@@ -87,24 +87,14 @@ def measured(job: Manifest, report: Mapping[str, Any], now: float) -> Measuremen
 def nodes_of(job: Manifest) -> frozenset[str]:
     """The nodes that a Job measures."""
     try:
-        return frozenset(json.loads(annotation(job, names.MEASURES_ANNOTATION))["nodes"])
+        return frozenset(json.loads(jobs.annotation(job, names.MEASURES_ANNOTATION))["nodes"])
     except ValueError:
         return frozenset()
-
-
-def of_attempt(job: Manifest, attempt: str) -> bool:
-    """Whether this try of a task started it."""
-    return annotation(job, names.ATTEMPT_ANNOTATION) == attempt
 
 
 def has_ended(job: Manifest) -> bool:
     """Whether it succeeded or failed."""
     return pod_state.holds(job, "Complete") or pod_state.holds(job, "Failed")
-
-
-def annotation(manifest: Manifest, key: str) -> str:
-    """An annotation, empty where there is none."""
-    return str(manifest["metadata"].get("annotations", {}).get(key, ""))
 
 
 def act(plan: object, ports: Ports) -> None:
