@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from llm_rollout.commands import job_lines
 from llm_rollout.commands.job_lines import EXIT_PERMANENT, EXIT_TRANSIENT, EXIT_USAGE, tell
 from llm_rollout.errors import Permanent, Transient
 
@@ -60,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     except (SpecError, ValueError) as error:
         print(f"llm-rollout fabric: {error}", file=sys.stderr)
         return EXIT_USAGE
-    signal.signal(signal.SIGTERM, _end)
+    job_lines.unwind_on_sigterm()
     try:
         ports = adapters.connect(options.kubeconfig, evidence=DirectoryEvidence(Path()))
         return measure(spec, options, ports)
@@ -210,8 +209,3 @@ def _nodes(text: str) -> tuple[str, ...]:
     if len(nodes) < 2 or len(set(nodes)) < len(nodes):  # noqa: PLR2004 - a pair
         raise argparse.ArgumentTypeError(f"{text!r} does not name two different nodes or more, separated by commas")
     return nodes
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Unwind, so that the Job is taken away."""
-    raise SystemExit(128 + signal.SIGTERM)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
 import time
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from llm_rollout.commands import job_lines
+from llm_rollout.commands import flags, job_lines
 from llm_rollout.commands.job_lines import EXIT_PERMANENT, EXIT_TRANSIENT, EXIT_USAGE, tell
 from llm_rollout.errors import Permanent, Transient
 
@@ -44,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--grace",
-        type=_seconds,
+        type=flags.seconds,
         default=float(DEFAULT_GRACE_SECONDS),
         metavar="SECONDS",
         help="what was published, staged again or written since stays (%(default)s)",
@@ -59,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.keep and not options.root:
         tell(job_lines.error("Usage", "--keep 0 without a --root would leave nothing", "name the commits in use"))
         return EXIT_USAGE
-    signal.signal(signal.SIGTERM, _end)
+    job_lines.unwind_on_sigterm()
     request = collection.Request(
         store=options.store.absolute(),
         roots=tuple(options.root),
@@ -71,17 +69,12 @@ def run(options: argparse.Namespace) -> int:
     try:
         tell(collection.as_line(collection.collect(request, tell)))
     except Permanent as error:
-        tell(job_lines.error("Permanent", str(error), "another try cannot help: the message says what to change"))
+        tell(job_lines.store_error(error, EXIT_PERMANENT))
         return EXIT_PERMANENT
     except Transient as error:
-        tell(job_lines.error("Transient", str(error), "run it again: it goes on where it was"))
+        tell(job_lines.store_error(error, EXIT_TRANSIENT))
         return EXIT_TRANSIENT
     return 0
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Unwind, so that the lock is released."""
-    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _root(text: str) -> Root:
@@ -97,13 +90,3 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of commits")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value

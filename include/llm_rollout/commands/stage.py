@@ -10,14 +10,12 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-from llm_rollout.commands import job_lines
+from llm_rollout.commands import flags, job_lines
 from llm_rollout.commands.job_lines import EXIT_NO_SPACE, EXIT_PERMANENT, EXIT_TRANSIENT
 from llm_rollout.errors import Permanent, Transient
 from llm_rollout.staging.listing import DEFAULT_EXCLUDE
@@ -50,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--give-up-after",
-        type=_seconds,
+        type=flags.seconds,
         default=300.0,
         metavar="SECONDS",
         help="end when nothing new has come for so long (%(default)s)",
@@ -62,16 +60,19 @@ def run(options: argparse.Namespace) -> int:
     from llm_rollout.staging.store import NoSpace  # noqa: PLC0415 - loaded only by this command
 
     token = os.environ.get("HF_TOKEN", "").strip()
-    signal.signal(signal.SIGTERM, _end)
+    job_lines.unwind_on_sigterm()
     with _output(token) as emit:
         try:
             emit(_stage(options, token, emit))
         except NoSpace as error:
-            return _failed(emit, error, EXIT_NO_SPACE)
+            emit(job_lines.store_error(error, EXIT_NO_SPACE))
+            return EXIT_NO_SPACE
         except Permanent as error:
-            return _failed(emit, error, EXIT_PERMANENT)
+            emit(job_lines.store_error(error, EXIT_PERMANENT))
+            return EXIT_PERMANENT
         except Transient as error:
-            return _failed(emit, error, EXIT_TRANSIENT)
+            emit(job_lines.store_error(error, EXIT_TRANSIENT))
+            return EXIT_TRANSIENT
     return 0
 
 
@@ -99,17 +100,6 @@ def _stage(options: argparse.Namespace, token: str, emit: Any) -> Mapping[str, A
     return staging.as_line(staging.stage(request, Sources(), emit))
 
 
-def _failed(emit: Any, error: Exception, code: int) -> int:
-    kind = {EXIT_PERMANENT: "Permanent", EXIT_TRANSIENT: "Transient", EXIT_NO_SPACE: "NoSpace"}[code]
-    remedy = {
-        EXIT_PERMANENT: "another try cannot help: the message says what to change",
-        EXIT_TRANSIENT: "run it again: it goes on where it was",
-        EXIT_NO_SPACE: "make room, then run it again: it goes on where it was",
-    }[code]
-    emit(job_lines.error(kind, str(error), remedy))
-    return code
-
-
 @contextlib.contextmanager
 def _output(token: str) -> Iterator[Any]:
     """One JSON object a line; a bar on a terminal. The token is taken out of whatever a server repeated."""
@@ -135,22 +125,7 @@ def _allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))
 
 
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Unwind, so that journals are written and the lock is released."""
-    raise SystemExit(128 + signal.SIGTERM)
-
-
 def _positive(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 256:  # noqa: PLR2004 - more only makes hubs refuse
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 256")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value

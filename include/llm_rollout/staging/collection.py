@@ -150,15 +150,10 @@ def _locked(store: Store, request: Request, emit: Emit) -> tuple[Contents, Remov
     # Whoever confirms a commit from now on gives it a time that is younger than what may go.
     time.sleep(max(0.0, request.began - request.grace_seconds + TIME_STAMP_SECONDS - time.time()))
     with lock.held(store.lock, progress.waiting) as holding:
-        try:
-            store.clear_staging()
-            found = contents.read(store)
-            removal = _Removal(store, found, holding, progress)
-            removal.run(_decided(found, request))
-        except OSError:
-            # Two writers at a time make errors that say nothing about the store.
-            holding.refuse_if_lost()
-            raise
+        store.clear_staging()
+        found = contents.read(store)
+        removal = _Removal(store, found, holding, progress)
+        removal.run(_decided(found, request))
     return found, removal.removed
 
 

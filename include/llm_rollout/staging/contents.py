@@ -12,7 +12,7 @@ from typing import Any
 
 from llm_rollout.errors import Permanent
 from llm_rollout.staging.listing import MANIFEST, Digest
-from llm_rollout.staging.store import Store
+from llm_rollout.staging.store import Store, arriving
 
 _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BLOCK_BYTES = 512
@@ -115,12 +115,11 @@ def _blobs(store: Store) -> Iterator[tuple[Digest, Kept]]:
 
 def _partials(store: Store) -> Iterator[tuple[Digest, Kept]]:
     for folder in _entries(store.root / "partial"):
-        algorithm, _, digits = folder.name.rpartition("-")
         found = [one for path in (folder, *_entries(folder)) if (one := _status(path))]
         if found:
             # Room is reserved before the bytes arrive, so the size says little.
             taken = sum(one.st_blocks * _BLOCK_BYTES for one in found[1:])
-            yield Digest(algorithm, digits), Kept(taken, max(map(_changed, found)))
+            yield arriving(folder), Kept(taken, max(map(_changed, found)))
 
 
 def _entries(folder: Path) -> list[Path]:

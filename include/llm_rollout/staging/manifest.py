@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ from llm_rollout.staging.listing import (
     named_shards,
     refuse_absent_shards,
 )
-from llm_rollout.staging.store import flush
+from llm_rollout.staging.store import flush, manifest_text
+from llm_rollout.staging.verification import read_through
 
-_BLOCK_BYTES = 1024 * 1024
 _REPORT_EVERY_SECONDS = 5.0
 _NOT_YET = "0" * 64
 """In place of a digest while names are judged: that costs nothing and must not wait for the reading."""
@@ -95,10 +95,10 @@ def describe(
     started = time.monotonic()
     refuse_no_repository(repo)
     files = _digested(folder, _listed(folder, include, exclude), tell)
-    entries, commit = [_entry(file) for file in files], commit_of(files)
+    commit = commit_of(files)
     fresh = folder / f"{MANIFEST}.{os.getpid()}"
     try:
-        fresh.write_text(json.dumps({"repo": repo, "commit": commit, "files": entries}, indent=1))
+        fresh.write_text(manifest_text(repo, commit, files))
         flush(fresh)
         fresh.replace(folder / MANIFEST)
     finally:
@@ -150,19 +150,10 @@ def _in_order(threads: ThreadPoolExecutor, folder: Path, files: Sequence[File]) 
 
 
 def _read(path: Path, file: File) -> File:
-    digest, count, length = hashlib.sha256(usedforsecurity=False), 0, 0
-    buffer = memoryview(bytearray(_BLOCK_BYTES))
-    with path.open("rb", buffering=0) as stream:
-        while count := stream.readinto(buffer) or 0:
-            digest.update(buffer[:count])
-            length += count
-    if length != file.size_bytes:
+    digest = hashlib.sha256(usedforsecurity=False)
+    if read_through(path, digest) != file.size_bytes:
         raise Permanent(f"{path} changes while it is read: wait until nobody writes to the directory")
     return replace(file, digest=Digest("sha256", digest.hexdigest()))
-
-
-def _entry(file: File) -> dict[str, Any]:
-    return {**asdict(file), "digest": str(file.digest)}
 
 
 def _hub_file(entry: Mapping[str, Any]) -> HubFile:

@@ -125,8 +125,7 @@ class Store:
         """Remove what processes that are gone had begun to put together. Only for the holder of the lock."""
         self.clear_staging()
         for folder in (self.root / "partial").iterdir():
-            algorithm, _, digits = folder.name.rpartition("-")
-            if self.blob(Digest(algorithm, digits)).exists():
+            if self.blob(arriving(folder)).exists():
                 shutil.rmtree(folder, ignore_errors=True)
 
     def clear_staging(self) -> None:
@@ -157,8 +156,7 @@ class Store:
         folder.mkdir(parents=True)
         for file in files:
             self._place(file, folder / file.path)
-        manifest = {"repo": repo, "commit": commit, "files": [_entry(file) for file in files]}
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        (folder / MANIFEST).write_text(manifest_text(repo, commit, files))
         flush(folder / MANIFEST)
         for inner in {folder / file.path for file in files}:
             flush(inner.parent)
@@ -196,6 +194,18 @@ class Store:
             place.symlink_to(up + blob.relative_to(self.root).as_posix())
 
 
+def arriving(folder: Path) -> Digest:
+    """What arrives in a directory of ``partial``."""
+    algorithm, _, digits = folder.name.rpartition("-")
+    return Digest(algorithm, digits)
+
+
+def manifest_text(repo: str, commit: str, files: Sequence[File]) -> str:
+    """The manifest of a commit's directory."""
+    entries = [{**asdict(file), "digest": str(file.digest)} for file in files]
+    return json.dumps({"repo": repo, "commit": commit, "files": entries}, indent=1)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a published commit, empty where there is none that can be read."""
     with contextlib.suppress(OSError, ValueError):
@@ -227,10 +237,6 @@ def explained(error: OSError, root: Path) -> Permanent:
         )
     reason = error.strerror or type(error).__name__
     return Permanent(f"the store {root} cannot be written: {reason}; check the mount, its mode and its owner")
-
-
-def _entry(file: File) -> dict[str, Any]:
-    return {**asdict(file), "digest": str(file.digest)}
 
 
 def _size(path: Path) -> int | None:

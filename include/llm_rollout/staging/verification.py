@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -71,15 +72,22 @@ def _entries(folder: Path, repo: str, commit: str) -> Sequence[Mapping[str, Any]
     return entries
 
 
+def read_through(path: Path, computation: hashlib._Hash) -> int:
+    """Feed a file to the computation of a digest; returns how many bytes it had."""
+    length, buffer = 0, memoryview(bytearray(_BLOCK_BYTES))
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer) or 0:
+            computation.update(buffer[:count])
+            length += count
+    return length
+
+
 def _digest(path: Path, entry: Mapping[str, Any]) -> str | None:
     """The digest in the manifest's words, None where there is no file."""
     expected = Digest.parse(entry["digest"])
     try:
-        with path.open("rb", buffering=0) as stream:
-            digest = expected.begin(path.stat().st_size)
-            buffer = memoryview(bytearray(_BLOCK_BYTES))
-            while count := stream.readinto(buffer):
-                digest.update(buffer[:count])
+        computation = expected.begin(path.stat().st_size)
+        read_through(path, computation)
     except FileNotFoundError:
         return None
-    return str(Digest(expected.algorithm, digest.hexdigest()))
+    return str(Digest(expected.algorithm, computation.hexdigest()))
