@@ -1,0 +1,181 @@
+"""What went wrong in a log: the errors and the ends of tracebacks, each with its class and how much it says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final
+
+from llm_rollout.coldstart.endings import FINAL, GENERIC, SAYS_NOTHING
+from llm_rollout.coldstart.lines import Line
+from llm_rollout.coldstart.signatures import Signature, signature_of
+
+
+class Strength(IntEnum):
+    """How much an incident says; less is more."""
+
+    KNOWN = 0
+    """A signature names its class."""
+    PLACE = 1
+    """No signature, but the traceback shows what the engine was at."""
+    UNKNOWN = 2
+    """An exception that nothing is known of."""
+    GENERIC = 3
+    """The engine ended."""
+
+
+@dataclass(slots=True)
+class Incident:
+    """One error of one process."""
+
+    class_name: str
+    strength: Strength
+    message: str
+    line: Line
+    order: int
+    soft: bool = False
+    """The engine may have gone on: a cause only where it then ended."""
+    replaced: bool = False
+    """A later exception of the same traceback says it better."""
+
+
+@dataclass(slots=True)
+class _Trace:
+    """What is known of the traceback that a process is writing."""
+
+    frames: list[tuple[str, str]] = field(default_factory=list)
+    """File and function of each, the innermost last."""
+    open: bool = True
+    """The exception itself is still to come."""
+    ignored: bool = False
+    chained: Incident | None = None
+    incident: Incident | None = None
+    linked: bool = False
+
+
+_EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception|Exit|Interrupt|Timeout|Died|Expired)\b")
+_ANY_EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:: |$)")
+_NO_FAILURE = re.compile(r"(?:\w+\.)*(?:SystemExit|GeneratorExit|CancelledError|StopIteration|KeyboardInterrupt)\b")
+_FRAME = re.compile(r'  File "(?P<file>[^"\n]{1,500})", line \d+(?:, in (?P<function>.*))?')
+_LINKS: Final = ("The above exception was the direct cause", "During handling of the above exception")
+_IGNORED = re.compile(r"Exception ignored in|--- Logging error ---")
+_LONGEST = 2000
+
+_WEIGHTS = re.compile(
+    r"weight_loader|load_weights|_load_module|load_(?:column|row|qkv|merged|sharded)\w*|default_weight_loader|_iterator$"
+    r"|_prepare_weights|filter_\w*safetensors\w*"
+)
+_TOKENIZER_FILES = re.compile(r"/tokenizers/|tokenization_|/tokenizer\w*\.py|/mistral_common/tokens/")
+_CONFIG_FILES = re.compile(r"transformers_utils/(?:config|model_arch|configs/)|configuration_\w+\.py|dataclasses\.py$")
+_BUGS = re.compile(r"AssertionError\b|NotImplementedError\b|UnboundLocalError\b")
+_BROKEN_JSON = re.compile(r"(?:\w+\.)*JSONDecodeError\b|UnicodeDecodeError\b")
+_SYSTEM = re.compile(r"(?:\w+\.)*(?:OSError|IOError|TimeoutError|ConnectionError|\w*HTTPError|\w*Connect\w*)\b")
+
+
+class Incidents:
+    """Collects the incidents of one log, line by line."""
+
+    def __init__(self) -> None:
+        self._traces: dict[str, _Trace] = {}
+        self._ignore_next = False
+
+    def of(self, line: Line, order: int) -> Incident | None:
+        """The incident that this line tells of; None where it tells of none."""
+        text = line.text[:_LONGEST]
+        if self._traced(line.source, text):
+            return None
+        trace = self._traces.get(line.source)
+        if trace is not None and trace.open:
+            return self._exception(line, text, order, trace)
+        return self._single(line, text, order, trace)
+
+    def _traced(self, source: str, text: str) -> bool:
+        """Whether the line belongs to a traceback, but is not its exception."""
+        trace = self._traces.get(source)
+        if "Traceback (most recent call last)" in text[:60]:
+            self._begin(source, trace)
+        elif text.startswith('  File "'):
+            self._frame(source, text, trace)
+        elif _IGNORED.match(text):
+            self._ignore_next = True
+        elif trace is not None and text.startswith(_LINKS):
+            trace.linked = True
+        else:
+            return text.startswith("    ") or (trace is not None and trace.open and text.startswith("  "))
+        return True
+
+    def _begin(self, source: str, before: _Trace | None) -> None:
+        chained = (before.incident or before.chained) if before is not None and before.linked else None
+        self._traces[source] = _Trace(ignored=self._ignore_next, chained=chained)
+        self._ignore_next = False
+
+    def _frame(self, source: str, text: str, trace: _Trace | None) -> None:
+        if trace is None or not trace.open:
+            trace = self._traces[source] = _Trace()
+        if match := _FRAME.match(text):
+            trace.frames.append((match["file"], match["function"] or ""))
+
+    def _exception(self, line: Line, text: str, order: int, trace: _Trace) -> Incident | None:
+        if line.level == "" and not _ANY_EXCEPTION.match(text) and not _EXCEPTION.match(text):
+            return self._single(line, text, order, None)
+        trace.open = False
+        if trace.ignored or _NO_FAILURE.match(text):
+            return None
+        incident = trace.incident = _judged(line, text, order, trace.frames)
+        incident.soft = incident.soft or _was_handled(incident)
+        chained = trace.chained
+        if chained is not None and chained.strength >= incident.strength and chained.strength is Strength.UNKNOWN:
+            chained.replaced = True
+        return incident
+
+    def _single(self, line: Line, text: str, order: int, trace: _Trace | None) -> Incident | None:
+        """A line outside of a traceback, or one that goes on with an exception's message."""
+        raised = _EXCEPTION.match(text) is not None
+        if SAYS_NOTHING.match(text) and not (raised and line.level == ""):
+            return None
+        signature = _known(text)
+        if signature is None:
+            return Incident("UNKNOWN", Strength.GENERIC, text, line, order) if GENERIC.search(text) else None
+        told = trace.incident if trace is not None else None
+        if told is not None and told.strength is Strength.UNKNOWN:
+            told.replaced = True
+        anybodys = line.level == "" and not raised and told is None and not FINAL.match(text)
+        return Incident(signature.class_name, Strength.KNOWN, text, line, order, soft=signature.soft or anybodys)
+
+
+def _was_handled(incident: Incident) -> bool:
+    """Whether the process logged an exception itself: engines end then, servers mostly go on."""
+    return incident.line.level != "" and (
+        incident.strength > Strength.KNOWN or incident.line.source.startswith("APIServer")
+    )
+
+
+def _judged(line: Line, text: str, order: int, frames: list[tuple[str, str]]) -> Incident:
+    if signature := _known(text):
+        return Incident(signature.class_name, Strength.KNOWN, text, line, order, soft=signature.soft)
+    if GENERIC.search(text):
+        return Incident("UNKNOWN", Strength.GENERIC, text, line, order)
+    place = _by_place(text, frames)
+    return Incident(place or "UNKNOWN", Strength.PLACE if place else Strength.UNKNOWN, text, line, order)
+
+
+def _by_place(text: str, frames: list[tuple[str, str]]) -> str | None:
+    """The class that the innermost telling frame stands for."""
+    if "ValidationError" in text and " for " in text and "Config" in text:
+        return "BAD_FLAG"
+    if not _SYSTEM.match(text):
+        for file, function in reversed(frames):
+            if _WEIGHTS.search(function) and "model_executor" in file:
+                return "WEIGHTS_CORRUPT" if _BROKEN_JSON.match(text) else "WEIGHTS_MISMATCH"
+            if _TOKENIZER_FILES.search(file) or "tokenizer" in function:
+                return "TOKENIZER"
+            if _CONFIG_FILES.search(file):
+                return "CONFIG_BROKEN"
+    return "ENGINE_BUG" if _BUGS.match(text) else None
+
+
+@lru_cache(maxsize=4096)
+def _known(text: str) -> Signature | None:
+    return signature_of(text)

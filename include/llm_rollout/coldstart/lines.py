@@ -1,0 +1,173 @@
+"""The lines of an engine's log, without what terminals, collectors and loggers put around the engine's words.
+
+Known wrappings: carriage returns and colours, ``kubectl logs --timestamps`` and ``--prefix``, CRI files, stern, JSON
+objects, vLLM's process names and record heads, uvicorn's levels, torch's rank and glog heads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+YEARLESS: Final = 1972
+"""The year that times without one are counted in: a leap year, and so long ago that they are known by it."""
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[()][0-9A-Za-z]|.?)")
+_COLLECTED = re.compile(
+    r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))(?: std(?:out|err) [FP])?(?:$|[ \t])"
+)
+_POD = re.compile(r"\[pod/[^\]\s]+\] ?")
+_RECORD = re.compile(
+    r"(?:\([^()\n]{1,120}\bpid=\d+[^()\n]*\) )?(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[?\w"
+)
+"""The head of a vLLM record; what stands before it was put there by a collector."""
+_SOURCE = re.compile(r"\((?P<source>[^()\n]{1,120}\bpid=\d+[^()\n]*)\) ?|\[(?P<rank>rank\d+)\]: ?")
+_HEADS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<stamp>\d\d-\d\d \d\d:\d\d:\d\d) \[?[^\]\s]{1,200}\] ?",
+        r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL):[ \t]+",
+        r"\[?(?P<level>[IWEF])(?P<stamp>\d{4} \d\d:\d\d:\d\d(?:\.\d+)?) (?:\d+ )?[^\]\s]{1,200}\] ?",
+        r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)?)[ \t]+(?P<level>[A-Z]{4,8})[ \t]+(?:\S{1,80} -- )?",
+    )
+)
+_LEVELS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "CRITICAL", "WARN": "WARNING", "FATAL": "CRITICAL"}
+_MESSAGE_KEYS = ("message", "msg", "log", "textPayload", "event")
+_TRACE_KEYS = ("exc_info", "exception", "stack_info", "traceback")
+_LEVEL_KEYS = ("levelname", "level", "severity", "lvl")
+_STAMP_KEYS = ("timestamp", "time", "ts", "@timestamp", "asctime")
+_LONGEST_WRAPPING = 160
+_SEEN_OFTEN = 2
+_RECORDS_LOOKED_AT = 5000
+_LONGEST_LINE = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line, or one state of a progress bar that rewrites its line."""
+
+    number: int
+    """In the file, from 1."""
+    text: str
+    """The engine's own words, their indentation kept."""
+    level: str = ""
+    """DEBUG, INFO, WARNING, ERROR or CRITICAL; "" where nothing says it, as in tracebacks."""
+    source: str = ""
+    """The process that wrote it, as the log names it; "" where it does not."""
+    stamp: str = ""
+    """The time as it was written; :func:`seconds` reads it."""
+    pod: str = ""
+    """What a collector put before the line to tell pods apart."""
+
+
+def lines(text: str) -> Iterator[Line]:
+    """The lines of a log, in order; several with one number where bars or JSON objects hold several."""
+    text = text.removeprefix("\ufeff")
+    if "\x1b" in text:
+        text = _ESCAPES.sub("", text)
+    wrappings = _wrappings(text)
+    for number, whole in enumerate(text.split("\n"), start=1):
+        for part in whole[:_LONGEST_LINE].split("\r") if "\r" in whole else (whole[:_LONGEST_LINE],):
+            if part and not part.isspace():
+                yield from (line for line in _unwrapped(Line(number, part), wrappings) if line.text.strip())
+
+
+def seconds(stamp: str, year: int | None) -> float | None:
+    """The time of a line in seconds since the epoch; in ``YEARLESS`` where neither stamp nor ``year`` names one.
+
+    Stamps without a zone are taken as UTC, which is what containers log in.
+    """
+    try:
+        if stamp[4:5] == "-":
+            told = datetime.fromisoformat(stamp.replace(",", "."))
+            return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+        day, _, clock = stamp.partition(" ")
+        return datetime.fromisoformat(f"{year or YEARLESS}-{day[:2]}-{day[-2:]}T{clock[:15]}+00:00").timestamp()
+    except ValueError:
+        return None
+
+
+def names_a_year(stamp: str) -> bool:
+    """Whether a stamp says in which year it was written."""
+    return stamp[4:5] == "-"
+
+
+def _wrappings(text: str) -> tuple[str, ...]:
+    """What collectors put before every line, found before the heads of records; the longest first."""
+    found: Counter[str] = Counter()
+    for count, match in enumerate(_RECORD.finditer(text)):
+        if count >= _RECORDS_LOOKED_AT:
+            break
+        window = text[max(0, match.start() - _LONGEST_WRAPPING - 1) : match.start()]
+        before = window[max(window.rfind("\n"), window.rfind("\r")) + 1 :]
+        if 0 < len(before) <= _LONGEST_WRAPPING:
+            found[_COLLECTED.sub("", before)] += 1
+    often = (words for words, times in found.items() if words.strip() and times >= _SEEN_OFTEN and words[0] not in "({")
+    return tuple(sorted(often, key=len, reverse=True))
+
+
+def _unwrapped(line: Line, wrappings: tuple[str, ...]) -> Iterator[Line]:
+    line = _uncollected(line, wrappings)
+    if line.text.startswith("{") and line.text.rstrip().endswith("}"):
+        told = _json(line.text)
+        if told is not None:
+            yield from _from_json(line, told, wrappings)
+            return
+    yield _headless(line)
+
+
+def _uncollected(line: Line, wrappings: tuple[str, ...]) -> Line:
+    """``line`` without what collectors put before it, in whatever order they did."""
+    text, stamp, pod = line.text, line.stamp, line.pod
+    while True:
+        if text[:2] == "20" and (match := _COLLECTED.match(text)):
+            text, stamp = text[match.end() :], stamp or match["stamp"]
+        elif text[:5] == "[pod/" and (match := _POD.match(text)):
+            text, pod = text[match.end() :], match[0]
+        elif wrapping := next((each for each in wrappings if text.startswith(each)), ""):
+            text, pod = text[len(wrapping) :], wrapping
+        else:
+            return Line(line.number, text, line.level, line.source, stamp, pod)
+
+
+def _headless(line: Line) -> Line:
+    """``line`` without the heads of vLLM, uvicorn, torch and glog."""
+    text, source = line.text, line.source
+    while text[:1] in "([" and (match := _SOURCE.match(text)):
+        text, source = text[match.end() :], match["source"] or match["rank"]
+    for head in _HEADS:
+        if match := head.match(text):
+            stamp = match.groupdict().get("stamp") or ""
+            level = _LEVELS.get(match["level"], match["level"])
+            return Line(line.number, text[match.end() :], level, source, line.stamp or stamp, line.pod)
+    return Line(line.number, text, line.level, source, line.stamp, line.pod)
+
+
+def _json(text: str) -> dict[str, Any] | None:
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) and any(isinstance(told.get(key), str) for key in _MESSAGE_KEYS) else None
+
+
+def _from_json(line: Line, told: dict[str, Any], wrappings: tuple[str, ...]) -> Iterator[Line]:
+    level = _first(told, _LEVEL_KEYS).upper()
+    name, pid = _first(told, ("processName", "process_name")), told.get("process")
+    level = _LEVELS.get(level, level)
+    source = f"{name} pid={pid}" if name and isinstance(pid, int) else line.source
+    stamp = line.stamp or _first(told, _STAMP_KEYS)
+    whole = "\n".join(filter(None, (_first(told, _MESSAGE_KEYS), _first(told, _TRACE_KEYS))))
+    for part in whole.replace("\r", "\n").split("\n"):
+        if part and not part.isspace():
+            words = _ESCAPES.sub("", part) if "\x1b" in part else part
+            yield _headless(_uncollected(Line(line.number, words, level, source, stamp, line.pod), wrappings))
+
+
+def _first(told: dict[str, Any], keys: tuple[str, ...]) -> str:
+    return next((told[key] for key in keys if isinstance(told.get(key), str)), "")
