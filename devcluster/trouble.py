@@ -1,4 +1,4 @@
-"""Commands that break things on purpose: nodes that play dead, faults in containers, a slow or broken fabric."""
+"""Commands that break things on purpose: nodes that play dead, faults in pods, a slow or broken fabric."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public n
 
 FAULTS = {
     "crash": "exit with --exit-code at once",
-    "crash_after": "exit with --exit-code after --seconds",
+    "crash_after": "exit with --exit-code --seconds after the start",
     "hang": "run and do nothing",
     "slow_start": "wait --seconds before the container's own command",
-    "image_pull": "the image cannot be pulled",
+    "image_pull": "the image cannot be pulled: the registry has none of that name",
+    "image_denied": "the image cannot be pulled: the registry asks for a login",
+    "image_unreachable": "the image cannot be pulled: the registry does not answer",
+    "slow_pull": "pulling the image takes --seconds",
+    "mount": "the storage server of the pod's claim does not answer",
+    "kill": "SIGKILL --seconds after the start",
+    "oom": "killed for its memory --seconds after the start",
+    "evict": "the node needs the room --seconds after the start: the whole pod fails",
+    "startup_probe": "the startup probe loses patience --seconds after the start",
     "unschedulable": "no node takes the pod",
 }
 PORT_STATES = ("ACTIVE", "DOWN", "INIT", "ARMED")
@@ -32,7 +40,7 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("node", help="node-1, node-2, ...")
         command.set_defaults(run=act)
-    _add_fault(commands.add_parser("fault", help="faults in containers that start from now on"))
+    _add_fault(commands.add_parser("fault", help="faults in pods and containers that start from now on"))
     _add_fabric(commands.add_parser("fabric", help="the simulated RDMA fabric"))
 
 
@@ -59,7 +67,7 @@ def _known(layout: Layout, *nodes: str) -> None:
 
 def _add_fault(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    kinds = "\n".join(f"  {kind:14} {text}" for kind, text in FAULTS.items())
+    kinds = "\n".join(f"  {kind:18} {text}" for kind, text in FAULTS.items())
     command = actions.add_parser(
         "add",
         help="print the new fault's id",
@@ -69,7 +77,10 @@ def _add_fault(parser: argparse.ArgumentParser) -> None:
     command.add_argument("kind", choices=FAULTS)
     command.add_argument("pods", help="glob on pod names, for instance 'llama-*-0-1'")
     command.add_argument("--container", default="*", help="glob on container names, default: all")
-    command.add_argument("--seconds", type=float, default=0.0, help="for crash_after and slow_start")
+    command.add_argument("--seconds", type=float, default=0.0, help="for those that say so, default: 0")
+    command.add_argument(
+        "--said", help="wait until the container has printed this: for kill, oom, evict, startup_probe"
+    )
     command.add_argument("--times", type=int, help="end after this many containers (default: never)")
     command.add_argument("--exit-code", type=int, default=1, help="for crash and crash_after, default: %(default)s")
     command.set_defaults(run=_fault_add)
@@ -82,6 +93,7 @@ def _add_fault(parser: argparse.ArgumentParser) -> None:
 def _fault_add(layout: Layout, options: argparse.Namespace) -> int:
     fault = {"id": secrets.token_hex(4), "kind": options.kind, "pods": options.pods, "container": options.container}
     fault |= {"seconds": options.seconds, "times": options.times, "exit_code": options.exit_code}
+    fault |= {"said": options.said}
     write_json(layout.faults_file, [*_faults(layout), fault])
     print(fault["id"])
     return 0

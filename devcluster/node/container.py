@@ -6,8 +6,9 @@ import asyncio
 import os
 import secrets
 import shutil
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +16,10 @@ import httpx
 
 from devcluster.api import Api
 from devcluster.layout import Layout
-from devcluster.node import faults, process, states
-from devcluster.node.environment import ConfigError, Resolver, argv
+from devcluster.node import faults, mishaps, process, states
+from devcluster.node.environment import ConfigError, Resolver, VolumeError, argv
 from devcluster.node.faults import Faults
+from devcluster.node.log_files import times_of
 from devcluster.node.network import PodNetwork
 from devcluster.node.probes import Prober
 from devcluster.node.process import Process, StartError
@@ -42,7 +44,10 @@ class PodView(Protocol):
     layout: Layout
     pod: Object
     faults: Faults
-    stopping: bool
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing of it is to be started again."""
 
     @property
     def hosts(self) -> Path:
@@ -53,6 +58,9 @@ class PodView(Protocol):
 
     def event(self, kind: str, reason: str, message: str, container: str = "") -> None:
         """Tell people."""
+
+    def evict(self, message: str) -> None:
+        """End the whole pod for good, for its node needs the room."""
 
 
 class Container:
@@ -74,14 +82,17 @@ class Container:
         while True:
             began = time.monotonic()
             code = await self._once()
-            if self._owner.stopping or not again(code):
+            if self._owner.ending or not again(code):
                 self.state.finished = True
                 self._owner.changed()
                 return
             delay = FIRST_BACKOFF_SECONDS if time.monotonic() - began > HEALTHY_SECONDS else delay
-            self._owner.event("Warning", "BackOff", f"Back-off restarting failed container {self._name}", self._name)
+            metadata = self._owner.pod["metadata"]
+            pod = f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+            message = f"Back-off restarting failed container {self._name} in pod {pod}"
+            self._owner.event("Warning", "BackOff", message, self._name)
             await asyncio.sleep(delay)
-            if self._owner.stopping:
+            if self._owner.ending:
                 return
             delay = min(delay * 2, LONGEST_BACKOFF_SECONDS)
             self.state.last_state = self.state.state
@@ -118,43 +129,57 @@ class Container:
         self.process = running
         self.state.run = secrets.token_hex(16)
         self.state.state = states.running(running.started)
-        self._owner.event("Normal", "Started", f"Container {self._name} started", self._name)
+        self._owner.event("Normal", "Created", "Container created", self._name)
+        self._owner.event("Normal", "Started", "Container started", self._name)
         self._owner.changed()
-        probing = asyncio.create_task(self._probe(running))
+        beside = [asyncio.create_task(self._probe(running)), asyncio.create_task(self._strike(running))]
         try:
             code = await running.wait()
         finally:
-            probing.cancel()
+            for task in beside:
+                task.cancel()
         self.state.started = self.state.ready = False
         message = self._last_words(code) if running.executed else process.tail(self._log())
-        reason = "" if running.executed else "StartError"
+        reason = running.end_reason if running.executed else "StartError"
         self.state.state = states.terminated(code, running.started, self.state.run, message, reason)
         self._owner.changed()
         return code
 
     async def _pull(self) -> None:
-        image, pod = self._definition["image"], self._owner.pod["metadata"]["name"]
-        reason, delay = "ErrImagePull", FIRST_BACKOFF_SECONDS
-        while fault := self._owner.faults.strike(pod, self._name, ("image_pull",)):
-            message = f'Failed to pull image "{image}": devcluster fault {fault["id"]}'
-            self.state.state = states.waiting(reason, message)
-            self._owner.event("Warning", "Failed", message, self._name)
-            self._owner.changed()
-            await asyncio.sleep(delay)
-            reason, delay = "ImagePullBackOff", min(delay * 2, LONGEST_BACKOFF_SECONDS)
-        self._owner.event("Normal", "Pulled", f'Container image "{image}" already present on machine', self._name)
+        image, tell, delay = self._definition["image"], self._tell, FIRST_BACKOFF_SECONDS
+        while fault := self._struck(mishaps.PULLS):
+            error = mishaps.refused_pull(fault["kind"], image)
+            tell("Normal", "Pulling", f'Pulling image "{image}"')
+            tell("Warning", "Failed", f'Failed to pull image "{image}": {error}')
+            tell("Warning", "Failed", "Error: ErrImagePull")
+            self._wait("ErrImagePull", error)
+            await asyncio.sleep(delay / 2)
+            tell("Normal", "BackOff", f'Back-off pulling image "{image}"')
+            tell("Warning", "Failed", "Error: ImagePullBackOff")
+            self._wait("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {error}')
+            await asyncio.sleep(delay / 2)
+            delay = min(delay * 2, LONGEST_BACKOFF_SECONDS)
+        if fault := self._struck(("slow_pull",)):
+            tell("Normal", "Pulling", f'Pulling image "{image}"')
+            await asyncio.sleep(fault["seconds"])
+            tell("Normal", "Pulled", mishaps.pulled(image, fault["seconds"]))
+            return
+        tell("Normal", "Pulled", f'Container image "{image}" already present on machine')
 
     async def _start(self) -> Process:
         """Start; a mistake in the pod's configuration is shown and tried again until somebody mends it."""
         while True:
             try:
                 return await self._try_start()
+            except VolumeError as error:
+                # A kubelet mounts before it looks at any container, so those stay as they are.
+                self._tell("Warning", "FailedMount", str(error))
+                await asyncio.sleep(CONFIG_RETRY_SECONDS)
             except (ConfigError, StartError, httpx.HTTPError, OSError) as error:
                 reason = "CreateContainerConfigError" if isinstance(error, ConfigError) else "CreateContainerError"
                 if self.state.state.get("waiting", {}).get("message") != str(error):
-                    self.state.state = states.waiting(reason, str(error))
-                    self._owner.event("Warning", "Failed", f"Error: {error}", self._name)
-                    self._owner.changed()
+                    self._tell("Warning", "Failed", f"Error: {error}")
+                    self._wait(reason, str(error))
                 await asyncio.sleep(CONFIG_RETRY_SECONDS)
 
     async def _try_start(self) -> Process:
@@ -162,11 +187,33 @@ class Container:
         env = await resolver.environment(self._definition)
         command = argv(self._definition, env)
         mounts = [*await resolver.mounts(self._definition), self._termination_log()]
-        fault = self._owner.faults.strike(self._owner.pod["metadata"]["name"], self._name, faults.IN_CONTAINER)
+        fault = self._struck(faults.IN_CONTAINER)
         workdir = self._definition.get("workingDir") or "/"
         sandbox = Sandbox(self._owner.layout, resolver.hostname, self._owner.hosts, mounts, workdir)
         self._rotate()
         return await process.start(sandbox, self._network, faults.command(fault, command), env, self._log())
+
+    async def _strike(self, running: Process) -> None:
+        """End a running container from outside, where a fault asks for it."""
+        fault = self._struck(mishaps.SUDDEN)
+        if fault is None:
+            return
+        await mishaps.moment(fault, self._log())
+        if fault["kind"] == "evict":
+            self._owner.evict(mishaps.eviction(self._name))
+            return
+        running.end_reason = "OOMKilled" if fault["kind"] == "oom" else ""
+        running.signal(signal.SIGKILL)
+
+    def _struck(self, kinds: Sequence[str]) -> faults.Fault | None:
+        return self._owner.faults.strike(self._owner.pod["metadata"]["name"], self._name, kinds)
+
+    def _tell(self, kind: str, reason: str, message: str) -> None:
+        self._owner.event(kind, reason, message, self._name)
+
+    def _wait(self, reason: str, message: str) -> None:
+        self.state.state = states.waiting(reason, message)
+        self._owner.changed()
 
     def _termination_log(self) -> Mount:
         file = self._folder / "termination-log"
@@ -178,7 +225,9 @@ class Container:
 
     def _rotate(self) -> None:
         """Keep this run's log and the one before it."""
-        (self._folder / f"{self.state.restarts - 2}.log").unlink(missing_ok=True)
+        old = self._folder / f"{self.state.restarts - 2}.log"
+        old.unlink(missing_ok=True)
+        times_of(old).unlink(missing_ok=True)
 
     def _last_words(self, code: int) -> str:
         message = (self._folder / "termination-log").read_text(errors="replace")[-_MESSAGE_BYTES:]
@@ -192,13 +241,20 @@ class Container:
         prober = Prober(definition, self._network.address, running.run_inside)
         if probe := definition.get("startupProbe"):
             await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
-            failure = await prober.startup(probe)
+            failure = await self._started(prober, probe)
             if failure is not None:
                 await self._kill(running, "startup", failure)
                 return
         self.state.started = True
         self._set_ready(ready="readinessProbe" not in definition)
         await asyncio.gather(self._watch_readiness(prober), self._watch_liveness(prober, running))
+
+    async def _started(self, prober: Prober, probe: Object) -> str | None:
+        """None when the container has started, else why its startup probe has lost patience."""
+        if fault := self._struck(("startup_probe",)):
+            await mishaps.moment(fault, self._log())
+            return (await prober.passes(probe))[1]
+        return await prober.startup(probe, lambda message: self._unhealthy("Startup", message))
 
     async def _watch_readiness(self, prober: Prober) -> None:
         if not (probe := self._definition.get("readinessProbe")):

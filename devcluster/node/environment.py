@@ -24,6 +24,10 @@ class ConfigError(Exception):
     """A container cannot be made as its pod asks; the text is what a kubelet would put into the status."""
 
 
+class VolumeError(Exception):
+    """A volume cannot be mounted; the text is what a kubelet's event says."""
+
+
 def expand(text: str, env: Mapping[str, str]) -> str:
     """Replace ``$(NAME)``; ``$$`` is a dollar sign, an unknown name stays as it is."""
 
@@ -146,7 +150,10 @@ class Resolver:
         if "emptyDir" in volume or "hostPath" in volume:
             return own, False
         for source in (volume.get("projected") or {}).get("sources", [volume]):
-            await self._fill(own, source)
+            try:
+                await self._fill(own, source)
+            except ConfigError as error:
+                raise VolumeError(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}') from error
         return own, True
 
     async def _fill(self, folder: Path, source: Object) -> None:

@@ -13,7 +13,7 @@ import httpx
 
 from devcluster.api import Api, ApiError
 from devcluster.layout import Layout
-from devcluster.node import network, states
+from devcluster.node import mishaps, network, states
 from devcluster.node.container import Container, forget
 from devcluster.node.faults import Faults
 from devcluster.node.hosts import Hosts
@@ -22,6 +22,9 @@ from devcluster.node.states import ContainerState
 
 Object = Mapping[str, Any]
 RETRY_SECONDS = 0.5
+EVICTION_GRACE_SECONDS = 1.0
+"""A kubelet's, at a hard threshold."""
+MOUNT_RETRY_SECONDS = 2.0
 
 
 class Pod:
@@ -33,6 +36,7 @@ class Pod:
         self.pod = pod
         self.faults = faults
         self.stopping = False
+        self._evicted = ""
         self._all_hosts = hosts
         self._started = (pod.get("status") or {}).get("startTime") or states.now()
         self._init = states.resumed(pod, init=True)
@@ -67,6 +71,11 @@ class Pod:
         """Whether this container's process exists."""
         return any(item.runs for item in self._containers if item.state.name == container)
 
+    @property
+    def ending(self) -> bool:
+        """Whether nothing of it is to be started again."""
+        return self.stopping or bool(self._evicted)
+
     def changed(self) -> None:
         """Report the status soon."""
         self._dirty.set()
@@ -76,6 +85,14 @@ class Pod:
         task = asyncio.create_task(self._tell(kind, reason, message, container))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
+
+    def evict(self, message: str) -> None:
+        """Make room on the node: everything ends and the pod has failed; the object stays for others to remove."""
+        self._evicted = message
+        self.event("Warning", "Evicted", message)
+        ends = (container.stop(EVICTION_GRACE_SECONDS) for container in self._containers)
+        self._tasks += [asyncio.create_task(end) for end in ends]
+        self.changed()
 
     async def stop(self, grace_seconds: float) -> None:
         """End it as a deletion asks, then remove the object."""
@@ -114,6 +131,7 @@ class Pod:
 
     async def _live(self) -> None:
         try:
+            await self._mount()
             self._network = await self._connect()
             self._all_hosts.add_pod(self.pod, self._network.address)
             self.changed()
@@ -121,6 +139,16 @@ class Pod:
                 await self._run(self._network)
         finally:
             await self._release()
+
+    async def _mount(self) -> None:
+        """Wait for the storage server, where a fault keeps it away."""
+        claims = [
+            volume["name"] for volume in self.pod["spec"].get("volumes") or () if "persistentVolumeClaim" in volume
+        ]
+        pod, container = self.pod["metadata"]["name"], self.pod["spec"]["containers"][0]["name"]
+        while claims and self.faults.strike(pod, container, ("mount",)):
+            self.event("Warning", "FailedMount", mishaps.failed_mount(claims[0], self.uid))
+            await asyncio.sleep(MOUNT_RETRY_SECONDS)
 
     async def _connect(self) -> PodNetwork:
         while True:
@@ -194,6 +222,8 @@ class Pod:
     async def _send(self) -> None:
         address = self._network.address if self._network else ""
         status = states.pod_status(self.pod, address, self._init, self._main, self._started)
+        if self._evicted:
+            status |= mishaps.evicted(self._evicted)
         status["conditions"] = states.with_times(status["conditions"], self._reported)
         if address:
             # Addresses merge by themselves, and a pod that is started again has another one than before.

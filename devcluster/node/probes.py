@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -29,9 +30,14 @@ class Prober:
             async with asyncio.timeout(seconds):
                 return await self._try(probe)
         except TimeoutError:
-            return False, f"no answer within {seconds:g} s"
+            return (
+                False,
+                f"{self._asked(probe)}context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+            )
         except OSError as error:
-            return False, f"dial: {error.strerror or error}"
+            # asyncio words it differently from the system.
+            reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
+            return False, f"{self._asked(probe)}dial tcp {self._target(probe)}: connect: {reason}"
         except (LookupError, ValueError) as error:
             return False, f"this probe cannot be done: {type(error).__name__}: {error}"
 
@@ -46,13 +52,18 @@ class Prober:
                 return message
             await asyncio.sleep(float(probe.get("periodSeconds") or 10))
 
-    async def startup(self, probe: Object) -> str | None:
-        """None when it has passed, the last message when its patience is over."""
-        tries_left = int(probe.get("failureThreshold") or 3)
+    async def startup(self, probe: Object, failed: Callable[[str], None]) -> str | None:
+        """None when it has passed, the last message when its patience is over; ``failed`` hears of the first failure.
+
+        A kubelet tells each failure, but its event recorder makes one event of them.
+        """
+        tries_left = threshold = int(probe.get("failureThreshold") or 3)
         while True:
             passed, message = await self.passes(probe)
             if passed:
                 return None
+            if tries_left == threshold:
+                failed(message)
             tries_left -= 1
             if not tries_left:
                 return message
@@ -64,6 +75,14 @@ class Prober:
         _, writer = await asyncio.open_connection(self._address, self._port(probe["tcpSocket"]["port"]))
         writer.close()
         return True, ""
+
+    def _asked(self, probe: Object) -> str:
+        action = probe.get("httpGet")
+        return f'Get "http://{self._target(probe)}{action.get("path") or "/"}": ' if action else ""
+
+    def _target(self, probe: Object) -> str:
+        action = probe.get("httpGet") or probe["tcpSocket"]
+        return f"{action.get('host') or self._address}:{self._port(action['port'])}"
 
     async def _http(self, action: Object) -> tuple[bool, str]:
         port = self._port(action["port"])

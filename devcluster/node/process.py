@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from devcluster.node.log_files import Pump
 from devcluster.node.network import PodNetwork
 from devcluster.node.sandbox import BWRAP, NSENTER, Sandbox
 from devcluster.node.states import now
@@ -38,11 +39,16 @@ class Process:
     env: Mapping[str, str]
     status: BinaryIO
     """What bubblewrap reports of it, one JSON object a line."""
+    output: Pump
+    """Carries what it prints into its log."""
     executed: bool = True
+    end_reason: str = ""
+    """Why it was ended from outside, as a kubelet names it in the status; empty where its exit code says enough."""
 
     async def wait(self) -> int:
         """The exit code, 128 + n for an end by signal n, ``NEVER_BEGAN`` when the command could not be executed."""
         code = await self.outer.wait()
+        await self.output.ended()
         with self.status:
             # bubblewrap reports an exit code only for a command that it got to execute.
             self.executed = b"exit-code" in self.status.read()
@@ -96,29 +102,34 @@ async def start(
     read_end, write_end = os.pipe()
     status = os.fdopen(read_end, "rb")
     try:
-        outer = await _launch(sandbox.command(network.path, write_end, argv), env, log, write_end)
+        output = Pump(log)
+        outer = await _launch(sandbox.command(network.path, write_end, argv), env, output, write_end)
         line = await _first_line(status, outer)
     except BaseException:
         status.close()
         raise
     if line:
-        process = Process(json.loads(line)["child-pid"], outer, now(), env, status)
+        process = Process(json.loads(line)["child-pid"], outer, now(), env, status, output)
         await _set_up(process)
         return process
     status.close()
     await outer.wait()
+    await output.ended()
     raise StartError(tail(log) or "bubblewrap ended without a word")
 
 
-async def _launch(command: Sequence[str], env: Mapping[str, str], log: Path, status: int) -> asyncio.subprocess.Process:
+async def _launch(
+    command: Sequence[str], env: Mapping[str, str], output: Pump, status: int
+) -> asyncio.subprocess.Process:
+    writer = output.writer
     try:
-        with log.open("ab") as output:
-            return await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=dict(env), pass_fds=(status,),
-            )  # fmt: skip
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL, stdout=writer, stderr=writer, env=dict(env), pass_fds=(status,),
+        )  # fmt: skip
     finally:
         os.close(status)
+        os.close(writer)
 
 
 async def _first_line(status: BinaryIO, outer: asyncio.subprocess.Process) -> bytes:

@@ -56,6 +56,8 @@ class Sandbox:
             "--hostname", self.hostname, "--json-status-fd", str(status_fd),
             "--tmpfs", "/", "--ro-bind", "/usr", "/usr", *_top_folders(),
             "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/root",
+            # Processors and memory nodes, which vLLM for CPUs asks lscpu about.
+            "--ro-bind-try", "/sys/devices/system", "/sys/devices/system",
             "--ro-bind-try", "/etc/ssl", "/etc/ssl", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache",
             *_code(),
             *self._own_files(),

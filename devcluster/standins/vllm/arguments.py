@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from devcluster.standins.vllm import VERSION, flags
 
@@ -18,6 +19,7 @@ _LOAD_FORMATS = (
     "bitsandbytes", "dummy", "gguf", "ipc_cache", "mistral", "modelexpress", "npcache", "pt",
     "runai_streamer_sharded", "sharded_state", "tensorizer",
 )  # fmt: skip
+_DTYPES = {"half": "float16", "float": "float32"}
 WHOLE_FILE_FORMATS = _LOAD_FORMATS[:5]
 """Load formats that read the usual shards: here all the same reader."""
 
@@ -49,8 +51,12 @@ class ServeOptions:
     distributed_timeout_seconds: float
     shutdown_timeout_seconds: float
     access_log: bool
-    given: tuple[str, ...]
-    """The arguments as they were typed, for the first log lines."""
+    dtype: str
+    trust_remote_code: bool
+    prefetch: bool
+    """Whether shards are read into the page cache before they are loaded."""
+    given: Mapping[str, Any]
+    """What was not left to its default, for the first log lines."""
 
     @property
     def world_size(self) -> int:
@@ -85,10 +91,11 @@ def parse(arguments: list[str]) -> ServeOptions:
     model = found.model or found.model_tag
     if model is None:
         parser.error("the following arguments are required: model_tag")
-    return _options(found, model, tuple(arguments))
+    given = {name: value for name, value in vars(found).items() if value != serve.get_default(name)}
+    return _options(found, model, {name: value for name, value in given.items() if name != "command"})
 
 
-def _options(found: argparse.Namespace, model: str, given: tuple[str, ...]) -> ServeOptions:
+def _options(found: argparse.Namespace, model: str, given: Mapping[str, Any]) -> ServeOptions:
     keys = found.api_key or ([os.environ["VLLM_API_KEY"]] if os.environ.get("VLLM_API_KEY") else [])
     return ServeOptions(
         model=Path(model),
@@ -114,6 +121,9 @@ def _options(found: argparse.Namespace, model: str, given: tuple[str, ...]) -> S
         distributed_timeout_seconds=found.distributed_timeout_seconds,
         shutdown_timeout_seconds=found.shutdown_timeout,
         access_log=not found.disable_uvicorn_access_log,
+        dtype=_DTYPES.get(found.dtype, found.dtype),
+        trust_remote_code=found.trust_remote_code,
+        prefetch=found.safetensors_load_strategy == "prefetch",
         given=given,
     )
 
@@ -140,6 +150,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--safetensors-load-strategy", choices=("lazy", "eager", "prefetch", "torchao"))
     parser.add_argument("--dtype", choices=("auto", "half", "float16", "bfloat16", "float", "float32"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trust-remote-code", action="store_true")
 
 
 def _add_parallel(parser: argparse.ArgumentParser) -> None:

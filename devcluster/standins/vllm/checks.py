@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from devcluster.models.architecture import Architecture
 from devcluster.standins.vllm import failures
 from devcluster.standins.vllm.arguments import WHOLE_FILE_FORMATS, ServeOptions
-from devcluster.standins.vllm.failures import CONFIG, StartupError
+from devcluster.standins.vllm.failures import PROCESS, StartupError
 
 _DEFAULT_GPUS = 8
 
@@ -23,6 +24,8 @@ class ModelConfig:
     name: str
     eos_ids: frozenset[int]
     max_model_len: int
+    dtype: str
+    """Of the checkpoint."""
 
 
 def check_parallel(options: ServeOptions, environment: Mapping[str, str]) -> None:
@@ -34,22 +37,22 @@ def check_parallel(options: ServeOptions, environment: Mapping[str, str]) -> Non
     if options.nnodes > 1 and options.executor == "ray":
         _refuse("nnodes > 1 can only be set when distributed executor backend is mp, uni or external_launcher.")
     if options.executor == "ray":
-        raise StartupError("ValueError: Failed to import Ray: No module named 'ray'. Please install Ray.", CONFIG)
+        raise StartupError(failures.FAILURES["RAY_FAIL"].text, PROCESS)
     if options.world_size % options.nnodes:
-        _refuse(f"world_size ({options.world_size}) must be divisible by nnodes ({options.nnodes}).")
+        raise StartupError(failures.NODES.format(nnodes=options.nnodes, world=options.world_size), PROCESS)
     if not 0 <= options.node_rank < options.nnodes:
-        _refuse(f"node_rank ({options.node_rank}) must be less than nnodes ({options.nnodes}).")
+        raise StartupError(failures.NODE_RANK.format(last=options.nnodes - 1, rank=options.node_rank), PROCESS)
     if options.headless != (options.node_rank > 0):
         _refuse(f"node_rank {options.node_rank} needs {'no ' if options.headless else ''}--headless.")
     gpus = visible_gpus(environment)
     if options.world_size // options.nnodes > gpus:
-        raise StartupError(failures.WORLD_SIZE.format(world=options.world_size, gpus=gpus), CONFIG)
+        raise StartupError(failures.WORLD_SIZE.format(world=options.world_size, gpus=gpus), PROCESS)
     port = environment.get("VLLM_PORT", "")
     if "://" in port:
         raise StartupError(
             f"ValueError: VLLM_PORT '{port}' appears to be a URI. This may be caused by a Kubernetes service "
             "discovery issue, check the warning in: https://docs.vllm.ai/en/stable/serving/env_vars.html",
-            CONFIG,
+            PROCESS,
         )
 
 
@@ -72,20 +75,33 @@ def check_model(options: ServeOptions) -> ModelConfig:
     try:
         config = json.loads((options.model / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StartupError(failures.MODEL_REF.format(model=options.model), CONFIG) from None
+        raise StartupError(failures.MODEL_REF.format(model=options.model), PROCESS) from None
     except ValueError as error:
-        text = f"OSError: It looks like the config file at '{options.model}/config.json' is not a valid JSON file."
-        raise StartupError(f"{text} ({error})", CONFIG) from None
+        text = failures.CONFIG_BROKEN.format(model=options.model)
+        raise StartupError(text, PROCESS, "transformers/configuration_utils.py") from error
+    _check_kind(options, config)
     names = config.get("architectures") or [None]
-    if names[0] != "LlamaForCausalLM":
-        _refuse(f"Model architectures {names} are not supported for now (the stand-in computes LlamaForCausalLM).")
     if options.load_format not in WHOLE_FILE_FORMATS:
-        raise StartupError(f"NotImplementedError: the stand-in has no --load-format {options.load_format}", CONFIG)
+        raise StartupError(f"NotImplementedError: the stand-in has no --load-format {options.load_format}", PROCESS)
     arch = Architecture.from_config(config)
     _check_heads(options, arch)
     eos = config.get("eos_token_id")
     eos_ids = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
-    return ModelConfig(arch, names[0], eos_ids, _max_model_len(options, arch))
+    return ModelConfig(
+        arch, names[0], eos_ids, _max_model_len(options, arch), str(config.get("torch_dtype") or config.get("dtype"))
+    )
+
+
+def _check_kind(options: ServeOptions, config: Mapping[str, Any]) -> None:
+    """Refuse what is no plain Llama, in the order of vLLM: the stand-in computes nothing else."""
+    if "auto_map" in config and not options.trust_remote_code:
+        raise StartupError(failures.CUSTOM_CODE.format(model=options.model), PROCESS)
+    if (kind := config.get("model_type", "llama")) != "llama":
+        raise StartupError(failures.MODEL_TYPE.format(kind=kind), PROCESS)
+    if (names := config.get("architectures") or [None]) != ["LlamaForCausalLM"]:
+        raise StartupError(failures.MODEL_UNSUPPORTED.format(names=names), PROCESS)
+    if quantized := config.get("quantization_config"):
+        raise StartupError(failures.QUANTIZATION.format(method=quantized.get("quant_method")), PROCESS)
 
 
 def _check_heads(options: ServeOptions, arch: Architecture) -> None:
@@ -100,10 +116,10 @@ def _max_model_len(options: ServeOptions, arch: Architecture) -> int:
     derived = arch.max_position_embeddings
     asked = options.max_model_len
     if asked is not None and asked > derived and os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") != "1":
-        raise StartupError(failures.BAD_MAX_LEN.format(asked=asked, derived=float(derived)), CONFIG)
+        raise StartupError(failures.BAD_MAX_LEN.format(asked=asked, derived=float(derived)), PROCESS)
     return asked or derived
 
 
 def _refuse(reason: str) -> None:
     text = "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig\n  Value error, "
-    raise StartupError(text + reason, CONFIG)
+    raise StartupError(text + reason, PROCESS)

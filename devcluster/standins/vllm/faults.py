@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from devcluster.standins.vllm import logs
-from devcluster.standins.vllm.failures import FAILURES, StartupError
+from devcluster.standins.vllm.failures import FAILURES, PHASES, StartupError
 
 
 @dataclass
@@ -17,6 +17,8 @@ class Faults:
     """What shall go wrong in this process. Rates from 0 to 1, times in seconds."""
 
     load_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    graph_seconds: float = 0.0
     step_seconds: float = 0.0
     ttft_factor: float = 1.0
     ttft_delay_seconds: float = 0.0
@@ -25,6 +27,10 @@ class Faults:
     crash_after_seconds: float | None = None
     crash_after_requests: int | None = None
     fail: str | None = None
+    """A class of ``FAILURES``."""
+    fail_phase: str = ""
+    hang: str | None = None
+    """The phase that it enters and never leaves, without another word."""
     _requests: int = field(default=0, init=False)
 
     @classmethod
@@ -32,7 +38,7 @@ class Faults:
         """Read the variables as far as they mean the process of ``node_rank``.
 
         Raises:
-            ValueError: A number cannot be read, or STANDIN_FAIL names no known class.
+            ValueError: A number cannot be read, or STANDIN_FAIL or STANDIN_HANG names what is not known.
         """
 
         def number(name: str) -> float | None:
@@ -40,12 +46,15 @@ class Faults:
             return float(text) if text else None
 
         mine = int(number("FAIL_RANK") or 0) == node_rank
-        fail = environment.get("STANDIN_FAIL") or None
-        if fail is not None and fail not in FAILURES:
-            raise ValueError(f"STANDIN_FAIL={fail} is unknown; known are {', '.join(FAILURES)}")
+        fail, phase = _failure(environment.get("STANDIN_FAIL", ""))
+        hang = environment.get("STANDIN_HANG") or None
+        if hang is not None and hang not in PHASES:
+            raise ValueError(f"STANDIN_HANG={hang} is unknown; known are {', '.join(PHASES)}")
         requests = number("CRASH_AFTER_REQUESTS")
         return cls(
             load_seconds=number("LOAD_SECONDS") or 0.0,
+            compile_seconds=number("COMPILE_SECONDS") or 0.0,
+            graph_seconds=number("GRAPH_SECONDS") or 0.0,
             step_seconds=number("STEP_SECONDS") or 0.0,
             ttft_factor=number("TTFT_FACTOR") or 1.0,
             ttft_delay_seconds=number("TTFT_DELAY_SECONDS") or 0.0,
@@ -54,17 +63,21 @@ class Faults:
             crash_after_seconds=number("CRASH_AFTER_SECONDS") if mine else None,
             crash_after_requests=None if requests is None else int(requests),
             fail=fail if mine else None,
+            fail_phase=phase if mine else "",
+            hang=hang if mine else None,
         )
 
-    def fail_at(self, phase: str, words: Mapping[str, object]) -> None:
-        """Raise the wanted failure if it belongs to ``phase``; ``words`` fill in its text.
+    def reach(self, phase: str, words: Mapping[str, object] | None = None) -> None:
+        """Hang or fail in ``phase`` where that is wanted; ``words`` fill in the failure's text.
 
         Raises:
-            StartupError: It does.
+            StartupError: It is.
         """
-        if self.fail is not None and FAILURES[self.fail].phase == phase:
+        if self.hang == phase:
+            threading.Event().wait()
+        if self.fail is not None and self.fail_phase == phase:
             failure = FAILURES[self.fail]
-            raise StartupError(failure.text.format(**words), failure.phase)
+            raise StartupError(failure.text.format(**words or {}), phase, failure.where)
 
     def start_crash_clock(self) -> None:
         """Begin counting towards ``crash_after_seconds``."""
@@ -90,6 +103,19 @@ class Faults:
     def held_back_seconds(self, ttft_seconds: float) -> float:
         """Return by how much a first token that took ``ttft_seconds`` shall be late."""
         return ttft_seconds * (self.ttft_factor - 1) + self.ttft_delay_seconds
+
+
+def _failure(text: str) -> tuple[str | None, str]:
+    """The class and the phase of ``CLASS`` or ``CLASS@phase``."""
+    if not text:
+        return None, ""
+    name, _, phase = text.partition("@")
+    if name not in FAILURES:
+        raise ValueError(f"STANDIN_FAIL={text} is unknown; known are {', '.join(FAILURES)}")
+    phases = FAILURES[name].phases
+    if phase and phase not in phases:
+        raise ValueError(f"STANDIN_FAIL={text}: {name} can happen at {', '.join(phases)}")
+    return name, phase or phases[0]
 
 
 def crash() -> None:

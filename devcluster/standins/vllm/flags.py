@@ -149,7 +149,6 @@ SWITCHES = [
     "return-tokens-as-token-ids",
     "skip-mm-profiling",
     "skip-tokenizer-init",
-    "trust-remote-code",
     "use-tqdm-on-load",
 ]
 """Each may also be given as ``--no-…``."""

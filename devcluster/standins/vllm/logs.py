@@ -35,10 +35,24 @@ def error(where: str, message: str) -> None:
     _write("ERROR", where, message)
 
 
+def traceback(text: str, where: str) -> str:
+    """An exception as Python prints it, raised in the file ``where`` of the packages."""
+    frame = f'  File "/usr/local/lib/python3.12/dist-packages/{where}", line 412, in wrapper'
+    code = "    assert self.intermediate_tensors is not None" if text == "AssertionError" else "    raise error"
+    return f"Traceback (most recent call last):\n{frame}\n{code}\n{text}"
+
+
 def plain(message: str) -> None:
     """Write lines without level and time, the way tracebacks come."""
     for line in message.splitlines():
         print(f"({_role} pid={os.getpid()}) {line}", flush=True)
+
+
+def torch_warning(where: str, message: str) -> None:
+    """Write a warning of PyTorch's C++ side, which has a stamp of its own and no process name."""
+    nanoseconds = time.time_ns() % 1_000_000_000
+    sys.stderr.write(f"[W{time.strftime('%m%d %H:%M:%S')}.{nanoseconds:09d} {where}] {message}\n")
+    sys.stderr.flush()
 
 
 def _write(level: str, where: str, message: str) -> None:
@@ -47,26 +61,44 @@ def _write(level: str, where: str, message: str) -> None:
         print(f"({_role} pid={os.getpid()}) {level} {stamp} [{where}] {line}", flush=True)
 
 
-class ShardBar:
-    """The bar over safetensors shards; redrawn with carriage returns, as tqdm does."""
+def shard_bar(done: int, total: int, seconds: float) -> None:
+    """Draw the bar over safetensors shards: each state on a line of its own, as vLLM's format for tqdm has it."""
+    rate = f"{done / seconds:.2f}it/s" if done and seconds > 0 else "?it/s"
+    left = _clock(seconds * (total - done) / done) if done else "?"
+    sys.stderr.write(
+        f"\rLoading safetensors checkpoint shards: {100 * done // total:3d}% Completed | {done}/{total} "
+        f"[{_clock(seconds)}<{left}, {rate}]\n"
+    )
+    sys.stderr.flush()
 
-    def __init__(self, total: int) -> None:
-        """Draw an empty bar for ``total`` shards."""
-        self._total = total
-        self._started = time.monotonic()
-        self.show(0)
 
-    def show(self, done: int) -> None:
-        """Redraw with ``done`` shards loaded; ends the line after the last."""
-        seconds = time.monotonic() - self._started
-        rate = f"{done / seconds:.2f}it/s" if done and seconds > 0 else "?it/s"
-        left = _clock(seconds * (self._total - done) / done) if done else "?"
-        text = (
-            f"Loading safetensors checkpoint shards: {100 * done // self._total:3d}% Completed | "
-            f"{done}/{self._total} [{_clock(seconds)}<{left}, {rate}]"
-        )
-        sys.stderr.write(f"\r{text}" + ("\n" if done == self._total else ""))
+def prefetched(done: int, total: int, seconds: float) -> None:
+    """Tell how many shards are in the page cache."""
+    if done == 0:
+        how = "(in background, num_threads=8, block_size=16777216 bytes)"
+        info("weight_utils.py:1107", f"Prefetching checkpoint files into page cache started {how}")
+        return
+    info("weight_utils.py:1083", f"Prefetching checkpoint files: {100 * done // total}% ({done}/{total})")
+    if done == total:
+        info("weight_utils.py:1102", f"Prefetching checkpoint files into page cache finished in {seconds:.2f}s")
+
+
+def bare(message: str) -> None:
+    """Write lines as Python itself does when a process ends."""
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+def graph_bar(total: int, seconds: float) -> None:
+    """Draw the bar over CUDA graphs while they are captured: one line, redrawn with carriage returns, as tqdm does."""
+    desc = "Capturing CUDA graphs (mixed prefill-decode, PIECEWISE)"
+    for done in range(total + 1):
+        filled = "█" * (10 * done // total)
+        sys.stderr.write(f"\r{desc}: {100 * done // total:3d}%|{filled:10}| {done}/{total}")
         sys.stderr.flush()
+        time.sleep(seconds / total if done < total else 0)
+    sys.stderr.write("\n")
+    sys.stderr.flush()
 
 
 def _clock(seconds: float) -> str:

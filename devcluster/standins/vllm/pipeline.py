@@ -12,6 +12,7 @@ import numpy as np
 
 from devcluster.models.llama import Array
 from devcluster.standins.vllm import logs
+from devcluster.standins.vllm.failures import PEER_LOST
 from devcluster.standins.vllm.rendezvous import Group, Place
 from devcluster.standins.vllm.share import Chunk, Share
 from devcluster.standins.vllm.wire import Channel
@@ -96,7 +97,12 @@ def work(share: Share, place: Place) -> str:
             else:
                 place.downstream.send(header, hidden.tobytes())
         except OSError as error:
-            return f"lost the connection to a neighbour: {error}"
+            return f"{_lost(place.upstream)} ({error})"
+
+
+def _lost(channel: Channel) -> str:
+    host, port = channel.address
+    return PEER_LOST.format(peer=host, port=port)
 
 
 def _die_with(leader: Channel) -> None:
@@ -106,7 +112,7 @@ def _die_with(leader: Channel) -> None:
         try:
             leader.receive()
         except (OSError, ValueError):
-            logs.error("multiproc_executor.py:298", "The head node is gone (connection closed). Shutting down.")
+            logs.error("multiproc_executor.py:298", f"{_lost(leader)} Shutting down.")
             os._exit(1)
 
     threading.Thread(target=listen, daemon=True).start()

@@ -12,12 +12,21 @@ from dataclasses import dataclass
 
 from devcluster.standins.vllm import logs
 from devcluster.standins.vllm.arguments import ServeOptions
-from devcluster.standins.vllm.failures import RENDEZVOUS, RENDEZVOUS_TIMEOUT, StartupError
+from devcluster.standins.vllm.failures import (
+    CLIENTS,
+    KEYS,
+    LEADER_GONE,
+    MASTER_PORT,
+    RENDEZVOUS,
+    RENDEZVOUS_TIMEOUT,
+    StartupError,
+)
 from devcluster.standins.vllm.wire import Channel
 
 _RETRY_SECONDS = 0.2
 _WARN_EVERY_SECONDS = 5.0
 _HELLO_SECONDS = 5.0
+_IN_STORE = "torch/distributed/rendezvous.py"
 
 
 @dataclass(frozen=True)
@@ -41,13 +50,17 @@ def gather(options: ServeOptions) -> Group:
     """Wait as leader for all workers and close the ring.
 
     Raises:
-        StartupError: Not all came within the distributed timeout.
+        StartupError: The port is taken, or not all came within the distributed timeout.
     """
     if options.nnodes == 1:
         return Group({}, None)
-    with socket.create_server(("", options.master_port), backlog=options.nnodes) as server:
+    try:
+        listening = socket.create_server(("", options.master_port), backlog=options.nnodes)
+    except OSError as error:
+        raise StartupError(MASTER_PORT.format(port=options.master_port), RENDEZVOUS, _IN_STORE) from error
+    with listening as server:
         callers = _callers(server, options)
-    addresses = {rank: (channel.peer_host, port) for rank, (channel, port) in callers.items()}
+    addresses = {rank: (channel.address[0], port) for rank, (channel, port) in callers.items()}
     for rank, (channel, _) in callers.items():
         channel.send({"next": addresses.get(rank + 1)})
     return Group({rank: channel for rank, (channel, _) in callers.items()}, _connect(*addresses[1]))
@@ -62,22 +75,30 @@ def _callers(server: socket.socket, options: ServeOptions) -> dict[int, tuple[Ch
         try:
             connection, _ = server.accept()
         except TimeoutError:
-            raise StartupError(
-                f"torch.distributed.DistStoreError: Timed out after {options.distributed_timeout_seconds:.0f} seconds "
-                f"waiting for clients. {len(callers) + 1}/{options.nnodes} clients joined.",
-                RENDEZVOUS,
-            ) from None
+            text = CLIENTS.format(
+                seconds=options.distributed_timeout_seconds, joined=len(callers) + 1, nnodes=options.nnodes
+            )
+            raise StartupError(text, RENDEZVOUS, _IN_STORE) from None
         channel = Channel(connection)
         try:
             hello, _ = channel.receive(_HELLO_SECONDS)
-            rank, port = int(hello["rank"]), int(hello["port"])
+            rank, port, nnodes = int(hello["rank"]), int(hello["port"]), int(hello["nnodes"])
         except (OSError, ValueError, KeyError, TypeError):
             channel.close()
             continue
+        if nnodes != options.nnodes:
+            _wait_in_vain(options, deadline)
         if rank in callers:
             callers[rank][0].close()
         callers[rank] = (channel, port)
     return callers
+
+
+def _wait_in_vain(options: ServeOptions, deadline: float) -> None:
+    """Two ranks that count the nodes differently wait for keys that the other one never writes."""
+    time.sleep(max(deadline - time.monotonic(), 0))
+    text = KEYS.format(timeout_ms=int(options.distributed_timeout_seconds * 1000), rank=options.nnodes - 1)
+    raise StartupError(text, RENDEZVOUS, _IN_STORE)
 
 
 def join(options: ServeOptions) -> Place:
@@ -90,13 +111,15 @@ def join(options: ServeOptions) -> Place:
     with socket.create_server(("", 0)) as server:
         try:
             leader = _call_leader(options, deadline)
-            leader.send({"rank": options.node_rank, "port": server.getsockname()[1]})
+            leader.send({"rank": options.node_rank, "port": server.getsockname()[1], "nnodes": options.nnodes})
             told, _ = leader.receive(max(deadline - time.monotonic(), 0.001))
             server.settimeout(_HELLO_SECONDS)
             downstream = _connect(*told["next"]) if told["next"] else None
             upstream, _ = server.accept()
+        except ConnectionError as error:
+            raise StartupError(_refused_text(options, error), RENDEZVOUS, _IN_STORE) from error
         except OSError as error:
-            raise StartupError(f"{_timeout_text(options)} ({error})", RENDEZVOUS) from error
+            raise StartupError(_timeout_text(options), RENDEZVOUS, _IN_STORE) from error
     upstream.settimeout(None)
     return Place(leader, Channel(upstream), downstream)
 
@@ -112,16 +135,27 @@ def _call_leader(options: ServeOptions, deadline: float) -> Channel:
                 raise
             if time.monotonic() >= warn_at:
                 warn_at = time.monotonic() + _WARN_EVERY_SECONDS
-                reason = "could not be resolved" if isinstance(error, socket.gaierror) else "has failed to connect"
-                text = f"[c10d] The client socket {reason}: [{address}]:{port} ({error}). Trying again."
-                logs.warning("socket.cpp:767", text)
+                logs.torch_warning("socket.cpp:767", _attempt_text(address, port, error))
         time.sleep(_RETRY_SECONDS)
+
+
+def _attempt_text(address: str, port: int, error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        gai = f"gai error: {error.errno} - {error.strerror}"
+        return f"[c10d] The IPv4 network addresses of ({address}, {port}) cannot be retrieved ({gai})."
+    errno = f"errno: {error.errno} - {error.strerror or error}"
+    return f"[c10d] The client socket has failed to connect to [{address}]:{port} ({errno})."
 
 
 def _connect(host: str, port: int) -> Channel:
     connection = socket.create_connection((host, port), timeout=_HELLO_SECONDS)
     connection.settimeout(None)
     return Channel(connection)
+
+
+def _refused_text(options: ServeOptions, error: ConnectionError) -> str:
+    """A leader that never listened, or one that did and is gone."""
+    return _timeout_text(options) if isinstance(error, ConnectionRefusedError) else LEADER_GONE
 
 
 def _timeout_text(options: ServeOptions) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from devcluster.models.architecture import EMBEDDING, FINAL_NORM, HEAD, Architecture
 from devcluster.models.llama import Array
-from devcluster.standins.vllm import logs
+from devcluster.standins.vllm import failures
 from devcluster.standins.vllm.failures import WEIGHTS, WEIGHTS_MISSING, StartupError
 
 
@@ -33,25 +33,38 @@ def needed_tensors(arch: Architecture, rank: int, ranks: int) -> dict[str, tuple
 
 
 def load_weights(
-    directory: Path, needed: dict[str, tuple[int, ...]], load_seconds: float = 0.0
+    directory: Path,
+    needed: dict[str, tuple[int, ...]],
+    load_seconds: float,
+    bar: Callable[[int, int], None],
+    midway: Callable[[], None],
 ) -> tuple[dict[str, Array], float]:
     """Return the needed tensors and the seconds it took; ``load_seconds`` more are spread over the shards.
+
+    Args:
+        directory: The model.
+        needed: Names and shapes.
+        load_seconds: What slower storage would add.
+        bar: Hears of the shards done and of all of them.
+        midway: Called in the middle of the load.
 
     Raises:
         StartupError: Shards or tensors are missing, broken or of another shape.
     """
     shards = find_shards(directory)
     started = time.monotonic()
-    bar = logs.ShardBar(len(shards))
+    bar(0, len(shards))
     weights: dict[str, Array] = {}
     for done, shard in enumerate(shards, start=1):
         weights |= dict(_read(shard, needed))
         time.sleep(load_seconds / len(shards))
-        bar.show(done)
+        if done == (len(shards) + 1) // 2:
+            midway()
+        bar(done, len(shards))
     missing = sorted(needed.keys() - weights.keys())
     if missing:
-        text = f"ValueError: Following weights were not initialized from checkpoint: {set(missing)}"
-        raise StartupError(text, WEIGHTS)
+        names = "{" + ", ".join(map(repr, missing)) + "}"
+        raise StartupError(failures.NOT_INITIALIZED.format(names=names), WEIGHTS)
     return weights, time.monotonic() - started
 
 
@@ -70,7 +83,7 @@ def find_shards(directory: Path) -> list[Path]:
         return [directory / name for name in names]
     shards = sorted(directory.glob("*.safetensors"))
     if not shards:
-        raise StartupError(f"RuntimeError: Cannot find any model weights with `{directory}`", WEIGHTS)
+        raise StartupError(failures.NO_WEIGHTS.format(model=directory), WEIGHTS)
     return shards
 
 
@@ -82,8 +95,11 @@ def _read(shard: Path, needed: dict[str, tuple[int, ...]]) -> Iterator[tuple[str
             for name in needed.keys() & set(tensors.keys()):
                 tensor = tensors.get_tensor(name)
                 if tensor.shape != needed[name]:
-                    text = f"AssertionError: {name}: shape {tensor.shape} of the checkpoint, {needed[name]} wanted"
-                    raise StartupError(text, WEIGHTS)
+                    shapes = {"found": list(tensor.shape), "wanted": list(needed[name])}
+                    raise StartupError(failures.WEIGHTS_MISMATCH.format(**shapes), WEIGHTS)
                 yield name, tensor
     except SafetensorError as error:
-        raise StartupError(f"safetensors_rust.SafetensorError: {error} ({shard})", WEIGHTS) from error
+        text = failures.WEIGHTS_CORRUPT.format(error=error)
+        raise StartupError(text, WEIGHTS, "safetensors/torch.py") from error
+    except PermissionError as error:
+        raise StartupError(failures.PERMISSION.format(file=shard), WEIGHTS, "safetensors/torch.py") from error

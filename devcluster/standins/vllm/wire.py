@@ -29,10 +29,8 @@ class Channel:
         self._connection = connection
         self._lock = threading.Lock()
 
-    @property
-    def peer_host(self) -> str:
-        """The other side's address."""
-        return str(self._connection.getpeername()[0])
+        self.address: tuple[str, int] = connection.getpeername()[:2]
+        """The other side's host and port, also after it is gone."""
 
     def send(self, header: Any, payload: bytes = b"") -> None:
         """Send one message.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 import time
 from typing import Any
 
@@ -24,7 +26,9 @@ def test_a_crashing_container_restarts_after_a_pause_and_keeps_the_log_of_its_la
     assert (main.state.running.started_at - last.finished_at).total_seconds() >= 1
     assert pods.log("crashing") == "run 3\n"
     assert pods.log("crashing", previous=True) == "run 2\n"
-    assert pods.events("crashing", "BackOff") == ["Back-off restarting failed container main"] * 2
+    uid = pods.get("crashing").metadata.uid
+    back_off = f"Back-off restarting failed container main in pod crashing_default({uid})"
+    assert pods.events("crashing", "BackOff") == [back_off] * 2
 
 
 def test_during_its_back_off_a_crashed_container_shows_how_it_ended(pods: Any) -> None:
@@ -151,6 +155,44 @@ def test_following_a_log_ends_with_the_container(pods: Any, core: client.CoreV1A
     assert next(lines) == b"a\n"
     (pods.data("followed") / "go").touch()
     assert list(lines) == [b"b\n"]
+
+
+def test_lines_carry_the_time_at_which_they_were_complete(pods: Any) -> None:
+    pods.create("stamped", "printf 'half '; while [ ! -e /data/go ]; do sleep 0.1; done; echo done; exec sleep 3600")
+    pods.until_runs("stamped")
+    pods.wait(lambda: pods.log("stamped") == "half ", "it has said half of a line")
+    asked = dt.datetime.now(dt.UTC)
+    (pods.data("stamped") / "go").touch()
+    pods.wait(lambda: pods.log("stamped") == "half done\n", "it has said the other half")
+
+    stamp, _, line = pods.log("stamped", timestamps=True).partition(" ")
+
+    assert line == "half done\n"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", stamp)
+    assert asked <= dt.datetime.fromisoformat(stamp[:26] + "+00:00") <= dt.datetime.now(dt.UTC)
+
+
+def test_logs_begin_at_the_time_they_are_asked_from(pods: Any) -> None:
+    pods.create("twice", "echo old; while [ ! -e /data/go ]; do sleep 0.1; done; echo new; exec sleep 3600")
+    pods.until_runs("twice")
+    pods.wait(lambda: pods.log("twice") == "old\n", "it has said the first")
+    pods.wait(lambda: pods.log("twice", since_seconds=1) == "", "the first is more than a second old")
+    (pods.data("twice") / "go").touch()
+    pods.wait(lambda: pods.log("twice", since_seconds=1) == "new\n", "it has said the second")
+    assert pods.log("twice") == "old\nnew\n"
+
+
+def test_following_with_times_gives_whole_lines_and_ends_with_the_container(pods: Any, core: client.CoreV1Api) -> None:
+    script = "echo a; while [ ! -e /data/go ]; do sleep 0.1; done; echo b; printf c"
+    pods.create("stamps", script, pod={"restartPolicy": "Never"})
+    pods.until_runs("stamps")
+    stream = core.read_namespaced_pod_log(
+        "stamps", "default", follow=True, timestamps=True, _preload_content=False, _request_timeout=20
+    )
+    lines = iter(stream)
+    assert next(lines).endswith(b"Z a\n")
+    (pods.data("stamps") / "go").touch()
+    assert [line.split(b" ")[1] for line in lines] == [b"b\n", b"c"]
 
 
 def on_the_store(name: str) -> dict[str, Any]:

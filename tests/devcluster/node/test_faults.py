@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from devcluster.layout import Layout
-from devcluster.node import faults, refusal
+from devcluster.node import faults, mishaps, refusal
 from devcluster.node.faults import Faults
 
 
@@ -117,7 +118,29 @@ def test_hang_runs_without_a_word_until_it_is_killed() -> None:
 def test_every_fault_that_can_be_added_is_known_here() -> None:
     from devcluster.trouble import FAULTS  # noqa: PLC0415 - only this test looks at the command line's side
 
-    assert set(FAULTS) == {*faults.IN_CONTAINER, "image_pull", "unschedulable"}
+    outside = {*mishaps.SUDDEN, *mishaps.PULLS, "slow_pull", "mount", "startup_probe", "unschedulable"}
+    assert set(FAULTS) == {*faults.IN_CONTAINER, *outside}
+
+
+def test_a_sudden_fault_waits_for_the_words_it_names(tmp_path: Path) -> None:
+    log = tmp_path / "0.log"
+    log.write_text("early")
+    assert asyncio.run(mishaps.moment({"said": "early", "seconds": 0}, log)) is None
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(mishaps.moment({"said": "late", "seconds": 0}, log), 0.2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "image", "words"),
+    [
+        ("image_pull", "org/vllm:v9", 'failed to resolve reference "org/vllm:v9": org/vllm:v9: not found'),
+        ("image_denied", "org/vllm", "pull access denied"),
+        ("image_unreachable", "host:5000/org/vllm:v9", "/v2/host:5000/org/vllm/manifests/v9"),
+        ("image_unreachable", "host:5000/org/vllm", "/v2/host:5000/org/vllm/manifests/latest"),
+    ],
+)
+def test_a_refused_pull_is_told_as_containerd_does(kind: str, image: str, words: str) -> None:
+    assert words in mishaps.refused_pull(kind, image)
 
 
 def unscheduled(**selector: str) -> dict[str, Any]:

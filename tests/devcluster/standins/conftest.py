@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,11 @@ def models(tmp_path_factory):
     if not out.exists():
         build(out)
     return out
+
+
+@pytest.fixture
+def copied(models, tmp_path):
+    return shutil.copytree(models / "v1", tmp_path / "v1")
 
 
 def free_port():

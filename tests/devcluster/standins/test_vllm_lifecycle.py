@@ -1,7 +1,6 @@
 """Starting, failing, dying and draining; each test has its own processes."""
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,11 +15,6 @@ from safetensors.numpy import load_file, save_file
 from .conftest import ENVIRONMENT, free_port, until
 
 SLOW = {"STANDIN_STEP_SECONDS": "0.02"}
-
-
-@pytest.fixture
-def copied(models, tmp_path):
-    return shutil.copytree(models / "v1", tmp_path / "v1")
 
 
 def stream_in_background(group, count):
@@ -75,7 +69,8 @@ def test_a_workers_missing_shard_ends_the_whole_group(group, models, copied):
     assert server.exit_code(1) == 1
     assert server.exit_code(0) == 1
     assert "Weight files referenced in index but missing" in server.log(1)
-    assert "VllmWorker-1 died unexpectedly" in server.log(0)
+    assert "Connection closed by peer" in server.log(0)
+    assert "Engine core initialization failed" in server.log(0)
 
 
 def test_wrong_weights_on_one_worker_give_wrong_answers(group, models, copied):
@@ -179,25 +174,6 @@ def test_a_rank_alone_gives_up_after_the_distributed_timeout(group, models, rank
     server = group(2).start(rank, models / "v1", "--distributed-timeout-seconds", "1")
     assert server.exit_code(rank) == 1
     assert words in server.log(rank)
-
-
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ("MODEL_REF", "Invalid repository ID or local directory specified"),
-        ("BAD_MAX_LEN", "is greater than the derived max_model_len"),
-        ("PARALLEL_CFG", "is larger than the number of available GPUs"),
-        ("NCCL", "NCCL error: unhandled system error"),
-        ("GPU_BUSY", "is less than desired GPU memory utilization"),
-        ("GPU_OOM", "CUDA out of memory"),
-        ("KV_TOO_SMALL", "No available memory for the cache blocks"),
-        ("TIMEOUT", "Timed out waiting for engine core processes to start"),
-    ],
-)
-def test_wanted_failures_end_the_start_in_vllms_words(group, models, fault, words):
-    server = group().start_all(models / "v1", STANDIN_FAIL=fault)
-    assert server.exit_code() == 1
-    assert words in server.log()
 
 
 def test_a_wanted_failure_hits_the_rank_it_names(group, models):
