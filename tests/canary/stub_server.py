@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,14 +15,37 @@ def right(_number, prompt):
     return str(int(left) + int(other))
 
 
+def gauges(waiting=0, running=0, cache_usage=0.0):
+    """The text of vLLM's gauges."""
+    labels = '{engine="0",model_name="tiny"}'
+    named = {"num_requests_waiting": waiting, "num_requests_running": running, "kv_cache_usage_perc": cache_usage}
+    return "".join(f"vllm:{name}{labels} {float(value)}\n" for name, value in named.items())
+
+
+IDLE = gauges()
+
+
+class Slow(str):
+    """A right answer whose first token takes ``ttft_seconds`` and each further one ``itl_seconds``."""
+
+    __slots__ = ("itl_seconds", "ttft_seconds")
+
+    def __new__(cls, text, ttft_seconds, itl_seconds=0.0):
+        made = super().__new__(cls, text)
+        made.ttft_seconds, made.itl_seconds = ttft_seconds, itl_seconds
+        return made
+
+
 class StubServer:
     """``behave(number, prompt)`` gives the text of an answer, or one of the ways to fail as ``Fault``s."""
 
-    def __init__(self, behave=right, model="tiny"):
+    def __init__(self, behave=right, model="tiny", metrics=IDLE):
         self.behave, self.model = behave, model
         self.asked = Counter()
         self.bodies = []
         self.running = self.most_running = 0
+        self.metrics = metrics
+        """Text of ``/metrics``, or what makes it; none: a server without gauges."""
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
@@ -63,7 +87,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self._whole(200, {"data": [{"id": self.server.stub.model}]})
+        stub = self.server.stub
+        if self.path != "/metrics":
+            self._whole(200, {"data": [{"id": stub.model}]})
+        elif stub.metrics is None:
+            self._whole(404, {"detail": "Not Found"})
+        else:
+            self._send(200, (stub.metrics() if callable(stub.metrics) else stub.metrics).encode())
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -89,7 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         fault = text if isinstance(text, Fault) else ""
-        for event in _events("1" if fault else text, fault, chat=chat):
+        for number, event in enumerate(_events("1" if fault else text, fault, chat=chat)):
+            if isinstance(text, Slow) and number < len(text):
+                time.sleep(text.itl_seconds if number else text.ttft_seconds)
             self._chunk(event)
         if fault == "cut":
             self.close_connection = True
@@ -101,7 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
     def _whole(self, status, value):
-        data = json.dumps(value).encode()
+        self._send(status, json.dumps(value).encode())
+
+    def _send(self, status, data):
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -119,7 +153,7 @@ def _events(text, fault, *, chat):
         yield _event({"error": {"message": "engine died"}})
     if fault != "no finish":
         yield _event({"choices": [{"text": "", "finish_reason": "abort" if fault == "abort" else "stop"}]})
-    yield _event({"choices": [], "usage": {"completion_tokens": len(text) + 1}})
+    yield _event({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": len(text) + 1}})
     if fault != "no end mark":
         yield "data: [DONE]\n\n"
 

@@ -10,8 +10,9 @@ from llm_rollout.canary.error_rate import ErrorRate
 from llm_rollout.canary.quality import Quality, sign_test
 from llm_rollout.canary.rounds import Counts
 from llm_rollout.canary.rules import Rules
+from llm_rollout.canary.times import Seen, measure
 
-POTS = st.tuples(*[st.floats(1e-3, 1e3)] * 3)
+POTS = st.tuples(*[st.floats(1e-1, 1e3)] * 4)
 
 
 @given(POTS, st.integers(0, 500))
@@ -68,6 +69,7 @@ def test_the_exact_test_spends_no_more_than_its_share():
 def test_errors_on_both_sides_beyond_any_limit_still_count():
     errors, pots = ErrorRate(Rules()), ErrorRate(Rules()).new()
     for _ in range(30):
-        pots = errors.after(pots, Counts(pairs=50, candidate_failed=5, stable_failed=5))
+        counts = Counts(pairs=50, candidate_failed=5, stable_failed=5)
+        pots = errors.after(pots, Seen(counts, measure([]), [], healthy=True))
 
-    assert errors.worse(pots, Counts()) > exp(1)
+    assert bets.worth(pots["absolute"]) > exp(1)

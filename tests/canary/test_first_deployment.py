@@ -32,3 +32,28 @@ def test_failed_requests_are_not_graded():
     answers = [Answer(ok=True, correct=True), Answer(ok=True, correct=False), Answer(ok=False)]
 
     assert tally(answers) == Tally(3, 1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("ttft_ms", "outcome", "words"),
+    [
+        (499.0, "promote", "first deployment"),
+        (501.0, "rollback", "95 of 100 first tokens took 501 ms (at most 500 ms may)"),
+        (None, "rollback", "no answer was timed (at most 500 ms may)"),
+    ],
+)
+def test_a_limit_of_ttft_is_held_where_there_is_one(ttft_ms, outcome, words):
+    seen = Tally(100, 0, 100, 90, ttft_ms)
+
+    decision = judge(Floors(0.5, 0.02, max_ttft_ms=500), seen)
+
+    assert (decision.outcome, decision.metric) == (outcome, "ttft" if outcome == "rollback" else None)
+    assert words in decision.sentence
+    assert judge(Floors(0.5, 0.02), seen).outcome == "promote"
+
+
+def test_the_slowest_five_of_a_hundred_do_not_count():
+    answers = [Answer(ok=True, ttft_ms=100.0 if number < 95 else 9000.0) for number in range(100)]
+
+    assert tally(answers).ttft_ms_p95 == 100.0
+    assert tally([*answers, Answer(ok=True, ttft_ms=9000.0)]).ttft_ms_p95 == 9000.0

@@ -5,9 +5,11 @@ import time
 import pytest
 
 from llm_rollout.adapters.pairs import Pairs, Setting
+from llm_rollout.canary.back_pressure import Limits, Pace
+from llm_rollout.canary.streams import Stream
 from llm_rollout.canary.task_set import Task
 from llm_rollout.errors import Permanent, Transient
-from tests.canary.stub_server import Fault, StubServer, right
+from tests.canary.stub_server import Fault, Slow, StubServer, gauges, right
 
 TASKS = tuple(Task(f"{a}+{b}", str(a + b), f"{a}+{b}=") for a in range(5) for b in range(5))
 
@@ -29,7 +31,7 @@ def setting(**changes):
     standard = {
         "model": "tiny",
         "max_tokens": 16,
-        "concurrency": 4,
+        "limits": Limits(4),
         "deadline_seconds": time.monotonic() + 30,
         "seed": 1,
         "reach_seconds": 0.0,
@@ -60,7 +62,17 @@ def test_a_complete_reply_carries_its_times_and_tokens(server):
 
     assert not reply.failure
     assert 0 < reply.ttft_ms <= reply.total_ms
-    assert reply.tokens == len(TASKS[0].answer) + 1
+    assert (reply.tokens, reply.prompt_tokens) == (len(TASKS[0].answer) + 1, 4)
+
+
+def test_times_are_those_of_the_user(server):
+    slow = server(lambda *_: Slow("abc", 0.08, 0.04))
+    with Pairs(slow.url, None, setting()) as pairs:
+        (reply,) = pairs.ask_candidate(TASKS[:1])
+
+    assert 80 <= reply.ttft_ms <= reply.total_ms
+    assert reply.total_ms >= 160
+    assert reply.itl_ms == pytest.approx(80 / 3, rel=1)
 
 
 @pytest.mark.parametrize(
@@ -120,10 +132,90 @@ def test_nothing_is_waited_for_beyond_the_deadline(server):
 def test_no_side_has_more_in_flight_than_the_concurrency(server):
     stable, candidate = server(), server()
 
-    with Pairs(candidate.url, stable.url, setting(concurrency=3)) as pairs:
+    with Pairs(candidate.url, stable.url, setting(limits=Limits(3))) as pairs:
         pairs.ask(TASKS)
 
     assert max(stable.most_running, candidate.most_running) <= 3
+
+
+def meet(server, requests):
+    """Hold an answer back until so many were in flight at once, or for 5 s."""
+    end = time.monotonic() + 5
+    while server.most_running < requests and time.monotonic() < end:
+        time.sleep(0.002)
+
+
+def test_the_first_round_asks_one_at_a_time_and_the_next_ones_more(server):
+    stable = server(lambda number, prompt: meet(stable, 1 if number <= len(TASKS) else 2) or right(number, prompt))
+
+    with Pairs(server().url, stable.url, setting(limits=Limits(4))) as pairs:
+        pairs.ask(TASKS)
+        first = stable.most_running
+        pairs.ask(TASKS)
+        second = stable.most_running
+
+    assert (first, second) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "most"),
+    [
+        pytest.param(None, 1, id="no gauges"),
+        pytest.param(gauges(running=20, cache_usage=0.8), 2, id="little room"),
+        pytest.param(gauges(), 4, id="idle"),
+    ],
+)
+def test_stable_is_asked_as_its_gauges_allow(server, metrics, most):
+    stable = server(lambda number, prompt: meet(stable, most) or right(number, prompt), metrics=metrics)
+
+    with Pairs(server().url, stable.url, setting(limits=Limits(4))) as pairs:
+        pairs.room.pace = Pace(slots=4, usual_ms=1000.0)
+        pairs.ask(TASKS)
+
+    assert stable.most_running == most
+    assert pairs.room.known is (metrics is not None)
+
+
+def test_nothing_is_asked_while_requests_wait_on_stable(server):
+    reads = []
+
+    def queue():
+        reads.append(len(stable.bodies))
+        return gauges(waiting=1 if len(reads) < 3 else 0)
+
+    stable = server(metrics=queue)
+    with Pairs(server().url, stable.url, setting()) as pairs:
+        replies = pairs.ask(TASKS[:2])
+
+    assert reads[:3] == [0, 0, 0]
+    assert not any(reply.failure for both in replies for reply in both)
+    assert pairs.room.waited_seconds > 0
+
+
+def test_a_queue_that_stays_ends_at_the_deadline(server):
+    stable = server(metrics=gauges(waiting=1))
+    with Pairs(server().url, stable.url, setting(deadline_seconds=time.monotonic() + 0.5)) as pairs:
+        assert pairs.ask(TASKS[:2]) is None
+
+    assert not stable.bodies
+
+
+def test_a_busy_machine_takes_no_times_and_blames_nobody(server, monkeypatch):
+    monkeypatch.setattr(Stream, "feed", _sleepy(Stream.feed))
+    with Pairs(server().url, server().url, setting()) as pairs:
+        ((stable, candidate),) = pairs.ask(TASKS[:1])
+
+    assert (stable.text, candidate.text) == (TASKS[0].answer, TASKS[0].answer)
+    assert all(each.ttft_ms is each.total_ms is each.itl_ms is None for each in (stable, candidate))
+    assert pairs.unmeasured == 1
+
+
+def _sleepy(feed):
+    def slow(*arguments):
+        time.sleep(0.2)
+        feed(*arguments)
+
+    return slow
 
 
 def test_neither_side_is_always_asked_first(server):
@@ -131,7 +223,7 @@ def test_neither_side_is_always_asked_first(server):
     stable = server(lambda *asked: order.append("stable") or right(*asked))
     candidate = server(lambda *asked: order.append("candidate") or right(*asked))
 
-    with Pairs(candidate.url, stable.url, setting(concurrency=1)) as pairs:
+    with Pairs(candidate.url, stable.url, setting(limits=Limits(1))) as pairs:
         pairs.ask(TASKS)
 
     firsts = set(order[::2])

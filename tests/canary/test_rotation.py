@@ -1,4 +1,7 @@
+import json
 from collections import Counter
+
+import pytest
 
 from llm_rollout.canary.rotation import Reply, Rotation
 from llm_rollout.canary.task_set import Task
@@ -52,3 +55,26 @@ def test_a_round_larger_than_the_set_asks_tasks_again():
     rotation = Rotation(TASKS[:3], 1)
 
     assert Counter(task.id for task in rotation.next(7)).total() == 7
+
+
+def test_a_rotation_goes_on_where_another_was():
+    whole, rotation = Rotation(TASKS, 1), Rotation(TASKS, 1)
+    for each in (whole, rotation):
+        for number, task in enumerate(each.next(7)):
+            each.pair(task, YES, FAILED if number in {1, 4} else YES)
+
+    later = Rotation(TASKS, 1)
+    later.move_to(json.loads(json.dumps(rotation.position())))
+
+    assert [later.next(6) for _ in range(5)] == [whole.next(6) for _ in range(5)]
+
+
+def test_a_position_among_more_tasks_is_refused():
+    with pytest.raises(ValueError, match="other tasks than these 3"):
+        Rotation(TASKS[:3], 1).move_to(Rotation(TASKS, 1).position())
+
+
+def test_what_is_right_without_an_answer_has_no_grade():
+    pair = Rotation((Task("a", None, "a?"),), 1).pair(Task("a", None, "a?"), YES, NO)
+
+    assert not graded(pair)

@@ -20,7 +20,7 @@ WHOLE = b"".join([
     event(choices=[{"delta": {"role": "assistant", "content": ""}}]),
     event(choices=[{"delta": {"content": TEXT}}], usage=None),
     event(choices=[{"delta": {}, "finish_reason": "stop"}]),
-    event(choices=[], usage={"completion_tokens": 3}),
+    event(choices=[], usage={"prompt_tokens": 7, "completion_tokens": 3}),
     b"data: [DONE]\n\n",
 ])  # fmt: skip
 
@@ -33,8 +33,27 @@ def test_a_stream_reads_the_same_wherever_it_is_cut_into_pieces(cuts):
 
     reply = stream.reply(0.2)
 
-    assert (reply.text, reply.tokens, reply.failure) == (TEXT, 3, "")
-    assert (reply.ttft_ms, reply.total_ms) == (pytest.approx(100), pytest.approx(200))
+    assert (reply.text, reply.tokens, reply.prompt_tokens, reply.failure) == (TEXT, 3, 7, "")
+    assert (reply.ttft_ms, reply.total_ms) == (pytest.approx(100), pytest.approx(100))
+
+
+def test_an_answer_ends_with_its_end_mark_and_its_tokens_with_the_last_text():
+    stream = Stream(0.0)
+    for moment, text in ((0.1, "a"), (0.3, "b"), (0.4, "c")):
+        stream.feed(event(choices=[{"text": text}]), moment)
+    stream.feed(event(choices=[{"text": "", "finish_reason": "stop"}]) + b"data: [DONE]\n\n", 0.7)
+
+    reply = stream.reply(0.9)
+
+    assert (reply.ttft_ms, reply.total_ms) == (pytest.approx(100), pytest.approx(700))
+    assert reply.itl_ms == pytest.approx(150)
+
+
+def test_one_token_has_nothing_between():
+    stream = Stream(0.0)
+    stream.feed(event(choices=[{"text": "a", "finish_reason": "stop"}]) + b"data: [DONE]\n\n", 0.1)
+
+    assert stream.reply(0.2).itl_ms is None
 
 
 def test_the_first_token_is_the_first_text_and_not_the_role():

@@ -13,7 +13,8 @@ from llm_rollout.cli import main
 from tests.canary.stub_server import Fault, StubServer, right
 
 ROOT = Path(__file__).parents[2]
-QUICK = {"max_pairs": 400, "error_margin": 0.05, "quality_margin": 0.05}
+QUICK = {"max_pairs": 400, "error_margin": 0.05, "quality_margin": 0.05, "required": ["errors", "quality"]}
+"""Wide margins decide soon; the times of stub servers on one busy machine say nothing."""
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def server():
 
 @pytest.fixture
 def evaluate(capsys):
-    def run(candidate, stable=None, config=QUICK, model="tiny"):
+    def run(candidate, stable=None, config=QUICK, model="tiny", further=()):
         text = config if isinstance(config, str) else json.dumps(config)
-        words = ["evaluate", f"--candidate={candidate}", f"--model={model}", f"--config={text}"]
+        words = ["evaluate", f"--candidate={candidate}", f"--model={model}", f"--config={text}", *further]
         code = main([*words, f"--stable={stable}"] if stable else words)
         return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
@@ -166,7 +167,7 @@ def test_what_cannot_work_is_an_error_line(evaluate, config, code, kind, words):
 
 def test_a_bad_line_of_tasks_is_named(evaluate, tmp_path):
     own = tmp_path / "own.jsonl"
-    own.write_text('{"id": "a", "prompt": "2+2="}\n')
+    own.write_text('{"id": "a", "prompt": "2+2=", "grader": "exact"}\n')
 
     code, lines = evaluate(nobody(), config={"tasks": str(own)})
 
@@ -196,6 +197,58 @@ def test_a_config_file_is_read(server, evaluate, tmp_path):
     _, lines = evaluate(server(wrong_below(1)).url, config=f"@{file}")
 
     assert lines[-1]["metric"] == "quality"
+
+
+def test_a_run_goes_on_with_the_state_that_another_printed(server, evaluate):
+    stable, candidate = server(wrong_below(1)).url, server(wrong_below(1)).url
+    _, whole = evaluate(candidate, stable)
+
+    code, resumed = evaluate(candidate, stable, further=[f"--resume={whole[2]['state']}"])
+
+    assert code == 0
+    assert [line["pairs"] for line in resumed] == [200, 250, 300, 350, 350]
+    assert [line["pots"] for line in resumed[:-1]] == [line["pots"] for line in whole[3:-1]]
+    assert resumed[-1]["sentence"] == whole[-1]["sentence"]
+    assert "state" not in whole[-1]
+
+
+def test_a_comparison_that_ran_out_of_time_says_how_to_go_on(server, evaluate, monkeypatch):
+    monkeypatch.setattr("llm_rollout.commands.evaluate._ASKING_SHARE", 0.05)
+    gate = threading.Event()
+
+    def hangs(number, prompt):
+        if number > 60:
+            gate.wait(60)
+        return right(number, prompt)
+
+    stuck = server(hangs)
+    try:
+        _, lines = evaluate(stuck.url, server().url, QUICK | {"deadline_seconds": 60})
+    finally:
+        gate.set()
+
+    assert lines[-1]["decision"] == "undecided"
+    assert lines[-1]["state"] == lines[-2]["state"]
+
+
+@pytest.mark.parametrize("state", ["nonsense", "other"])
+def test_a_state_of_something_else_is_refused(server, evaluate, state):
+    stable, candidate = server().url, server().url
+    if state == "other":
+        _, lines = evaluate(candidate, stable, QUICK | {"alpha": 0.01})
+        state = lines[0]["state"]
+
+    code, lines = evaluate(candidate, stable, further=[f"--resume={state}"])
+
+    assert (code, lines[-1]["class"]) == (3, "Permanent")
+    assert lines[-1]["message"].startswith("--resume: ")
+
+
+def test_the_report_says_how_hard_stable_was_asked(server, evaluate):
+    _, lines = evaluate(server().url, server(metrics=None).url)
+
+    assert lines[-1].items() >= {"stable_has_gauges": False, "waited_for_stable_seconds": 0.0}.items()
+    assert {"ttft_ms_median", "ttft_ms_p99"} <= lines[-1]["stable"].keys()
 
 
 def test_sigterm_ends_it_at_once(server):

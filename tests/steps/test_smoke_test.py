@@ -2,8 +2,9 @@ import pytest
 
 from llm_rollout import kinds
 from llm_rollout.ports import Reply
-from llm_rollout.steps import smoke_test
+from llm_rollout.steps import PIPELINE, smoke_test, tripwire
 from llm_rollout.steps.smoke_test import Probe, Seen
+from llm_rollout.steps.tripwire import Scores
 from llm_rollout.verdict import Done, Fail, Wait
 
 NOW = 1_790_000_000.0
@@ -22,7 +23,9 @@ def test_a_leader_that_generates_streams_and_reports_is_fine(world, ready):
     verdict = smoke(world, ready)
 
     assert isinstance(verdict, Done)
-    assert next(iter(verdict.evidence.values())) == {"2+2=": "4", "7+5=": "12", "9+0=": "9"}
+    told = next(iter(verdict.evidence.values()))
+    assert told.items() >= {"2+2=": "4", "7+5=": "12", "9+0=": "9"}.items()
+    assert told["log_probabilities"] == "not compared: there is no stable revision"
 
 
 @pytest.mark.parametrize(
@@ -92,3 +95,36 @@ def test_each_leader_of_each_group_is_asked(world, run_of, drive_before):
     verdict = smoke(world, rollout)
 
     assert sorted(verdict.evidence) == [f"{rollout.planned.lws}-0", f"{rollout.planned.lws}-1"]
+
+
+def scored(shift):
+    return Scores((tuple(map(str, range(40))),), (tuple(-each / 10 - shift for each in range(40)),))
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0.01, Done), (5.0, Fail)])
+def test_other_log_probabilities_than_stable_s_trip_it(rollout, shift, expected):
+    seen = Seen((Probe("a"), Probe("b", scores=scored(shift))), 2, scored(0.0), same_commit=True)
+
+    verdict = smoke_test.decide(rollout, seen, NOW)
+
+    assert isinstance(verdict, expected)
+    if expected is Fail:
+        assert verdict.cause.startswith("leader b: its log probabilities of 40 fixed tokens differ")
+        assert "dtype" in verdict.remedy
+
+
+def test_the_leader_of_stable_is_asked_at_its_own_port(world, run_of, drive_before, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        tripwire, "read", lambda _, endpoint, __: asked.append((endpoint.name, endpoint.port)) or scored(0)
+    )
+    for step in (*PIPELINE, "conclude"):
+        world.drive(step, run_of())
+    upgrade = drive_before("smoke_test", run_of("v2"))
+    asked.clear()
+
+    seen = smoke_test.observe(upgrade, world.ports)
+
+    assert asked[0] == (f"{upgrade.planned.stable_lws}-0", upgrade.planned.stable_port)
+    assert asked[1][0] == f"{upgrade.planned.lws}-0"
+    assert (seen.stable, seen.same_commit) == (scored(0), False)

@@ -13,12 +13,17 @@ Ask = Callable[[Sequence[Task]], Sequence[tuple[Reply, Reply]] | None]
 """Ask both sides; the replies as (stable, candidate) in the order of the tasks, None when there was no time for all."""
 
 
-def compare(rules: Rules, rotation: Rotation, ask: Ask, tell: Callable[[Standing], None]) -> Standing:
-    """Play rounds until the judge decides, or until the time is up: then it is undecided."""
+def compare(
+    rules: Rules, rotation: Rotation, ask: Ask, tell: Callable[[Standing], None], begun: Standing | None = None
+) -> Standing:
+    """Play rounds until the judge decides, or until the time is up: then it is undecided.
+
+    ``begun`` is where an interrupted comparison stood, together with its rotation: the same pots go on.
+    """
     judge = Judge(rules)
-    standing = judge.begin()
+    standing = begun or judge.begin()
     while standing.decision.outcome == "continue":
-        left = rules.max_pairs - standing.totals.pairs - len(standing.waiting)
+        left = rules.cap_pairs - standing.totals.pairs - len(standing.waiting)
         tasks = rotation.next(min(rules.round_pairs, left))
         replies = ask(tasks)
         if replies is None:

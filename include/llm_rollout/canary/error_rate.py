@@ -8,13 +8,12 @@ from llm_rollout.canary import bets
 from llm_rollout.canary.bets import NEW, STAKES, Pot
 from llm_rollout.canary.rounds import Counts
 from llm_rollout.canary.rules import Rules
+from llm_rollout.canary.times import Seen
 
 NAME = "errors"
-ABSOLUTE_SHARE = 0.2
+ABSOLUTE_SHARE = 0.1
 """Of this metric's weight, for the limit that holds whatever stable does."""
 
-_MOST_IN_FAVOUR = 2
-"""What stable alone fails counts at most so often in a round: a burst on stable proves nothing about the candidate."""
 _LARGEST_FACTOR = 1 + bets.BOLDNESS
 
 
@@ -31,13 +30,15 @@ class ErrorRate:
         """The pots before the first round."""
         return {"relative": NEW, "absolute": NEW, "promote": NEW}
 
-    def after(self, pots: Mapping[str, Pot], seen: Counts) -> dict[str, Pot]:
+    def after(self, pots: Mapping[str, Pot], seen: Seen) -> dict[str, Pot]:
         """The pots after a round."""
-        healthy = seen.stable_failed <= self._rules.sick_share * seen.pairs
+        counts = seen.counts
+        tolerated = self._rules.tolerance[NAME] * counts.pairs
+        difference = counts.candidate_failed - counts.stable_failed - tolerated
         return {
-            "relative": bets.play_round(pots["relative"], seen.candidate_failed - seen.stable_failed),
-            "absolute": self._absolute(pots["absolute"], seen) if healthy else pots["absolute"],
-            "promote": self._promote(pots["promote"], seen) if healthy else pots["promote"],
+            "relative": bets.play_round(pots["relative"], difference),
+            "absolute": self._absolute(pots["absolute"], counts) if seen.healthy else pots["absolute"],
+            "promote": self._promote(pots["promote"], counts) if seen.healthy else pots["promote"],
         }
 
     def worse(self, pots: Mapping[str, Pot], totals: Counts) -> float:
@@ -58,8 +59,10 @@ class ErrorRate:
         def factor(stake: float) -> float:
             return float((1 + stake) ** failed * (1 - stake * limit / (1 - limit)) ** answered)
 
-        return bets.multiplied(pot, tuple(min(factor(stake), _LARGEST_FACTOR) for stake in STAKES))
+        low, middle, high = (min(factor(stake), _LARGEST_FACTOR) for stake in STAKES)
+        return bets.multiplied(pot, low, middle, high)
 
     def _promote(self, pot: Pot, seen: Counts) -> Pot:
-        worse, better = seen.only_candidate_failed, min(seen.only_stable_failed, _MOST_IN_FAVOUR)
-        return bets.against_margin(pot, self._rules.error_margin, worse, better, seen.pairs - worse - better)
+        # What stable alone fails counts in full: a round in which it fails often, as in a burst, is not heard at all.
+        worse, better = seen.only_candidate_failed, seen.only_stable_failed
+        return bets.against_margin(pot, self._rules.margin[NAME], worse, better, seen.pairs - worse - better)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llm_rollout.canary.back_pressure import percentile
 from llm_rollout.canary.judge import Decision
 from llm_rollout.canary.rounds import Answer
+
+_SHARE = 0.95
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,8 @@ class Floors:
 
     min_accuracy: float = 0.5
     max_error_rate: float = 0.02
+    max_ttft_ms: float | None = None
+    """Of 95 in 100 complete answers; None asks for nothing, because what is slow depends on model and prompts."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,16 @@ class Tally:
     errors: int
     graded: int
     correct: int
+    ttft_ms_p95: float | None = None
+    """None where no answer was timed."""
 
 
 def tally(answers: Sequence[Answer]) -> Tally:
     """Count one side's answers."""
     graded = [answer.correct for answer in answers if answer.ok and answer.correct is not None]
-    return Tally(len(answers), sum(not answer.ok for answer in answers), len(graded), sum(graded))
+    times = [answer.ttft_ms for answer in answers if answer.ok and answer.ttft_ms is not None]
+    slow = percentile(times, _SHARE) if times else None
+    return Tally(len(answers), sum(not answer.ok for answer in answers), len(graded), sum(graded), slow)
 
 
 def judge(floors: Floors, seen: Tally) -> Decision:
@@ -44,9 +53,18 @@ def judge(floors: Floors, seen: Tally) -> Decision:
     graded = f"accuracy {accuracy:.2f} over {seen.graded} tasks (at least {floors.min_accuracy:.2f} is asked for)"
     if accuracy < floors.min_accuracy:
         return Decision("rollback", "quality", f"{graded}; {failed}")
+    if floors.max_ttft_ms is not None and (seen.ttft_ms_p95 is None or seen.ttft_ms_p95 > floors.max_ttft_ms):
+        return Decision("rollback", "ttft", f"{_slow(seen, floors.max_ttft_ms)}; {graded}; {failed}")
     return Decision("promote", None, f"first deployment: {graded}; {failed}")
 
 
 def cut_short(seen: Tally, tasks: int, reason: str) -> Decision:
     """Not all tasks were asked: no share of the whole set is known."""
     return Decision("undecided", None, f"{seen.requests} of {tasks} tasks were asked: {reason}")
+
+
+def _slow(seen: Tally, limit_ms: float) -> str:
+    took = (
+        "no answer was timed" if seen.ttft_ms_p95 is None else f"95 of 100 first tokens took {seen.ttft_ms_p95:.0f} ms"
+    )
+    return f"{took} (at most {limit_ms:g} ms may)"

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 from llm_rollout.canary import sentences
-from llm_rollout.canary.bets import Pot
 from llm_rollout.canary.error_rate import ErrorRate
+from llm_rollout.canary.location import Location
 from llm_rollout.canary.quality import Quality
-from llm_rollout.canary.rounds import Answer, Counts, Pair, count
+from llm_rollout.canary.rounds import Counts, Pair, count
 from llm_rollout.canary.rules import Rules
+from llm_rollout.canary.tail import Tail
+from llm_rollout.canary.times import Seen, measure
+from llm_rollout.canary.timings import Timings
 
 Outcome = Literal["continue", "promote", "rollback", "undecided"]
 
-_QUIET = 2.0
+_QUIET = 1.0
 """No promotion while the bets that the candidate is worse hold so much: the evidence contradicts itself."""
+_SHIFTED = 5.0
+_TIMED = ("ttft", "tail", "itl")
+_TIMED_SHARE = 0.5
+"""Of the pairs, to have times: a promotion that takes times takes them from most requests."""
+
+
+class _Metric(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def new(self) -> dict[str, Any]: ...
+    def after(self, pots: Mapping[str, Any], seen: Seen) -> dict[str, Any]: ...
+    def worse(self, pots: Mapping[str, Any], totals: Counts) -> float: ...
+    def not_worse(self, pots: Mapping[str, Any], totals: Counts) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -32,25 +49,17 @@ class Decision:
 
 @dataclass(frozen=True)
 class Standing:
-    """All that the judge carries from round to round."""
+    """All that the judge carries from round to round; ``standing_json`` writes and reads it."""
 
     rounds: int = 0
     totals: Counts = field(default_factory=Counts)
-    pots: Mapping[str, Mapping[str, Pot]] = field(default_factory=dict)
+    timings: Timings = field(default_factory=Timings)
+    pots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     waiting: tuple[Pair, ...] = ()
     """Pairs of rounds that are too small to be bet on yet."""
     decision: Decision = field(default_factory=Decision)
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; ``from_json`` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Standing:
-        """The standing that ``as_json`` wrote."""
-        pots = {metric: {name: tuple(pot) for name, pot in of.items()} for metric, of in value["pots"].items()}
-        waiting = tuple(Pair(Answer(**pair["stable"]), Answer(**pair["candidate"])) for pair in value["waiting"])
-        return cls(value["rounds"], Counts(**value["totals"]), pots, waiting, Decision(**value["decision"]))
+    stable_was_well: bool = True
+    """In the latest round."""
 
 
 class Judge:
@@ -59,7 +68,14 @@ class Judge:
     def __init__(self, rules: Rules) -> None:
         """Hold on to the rules."""
         self._rules = rules
-        self._metrics = (ErrorRate(rules), Quality(rules))
+        self._metrics: tuple[_Metric, ...] = (
+            ErrorRate(rules),
+            Location(rules, "ttft", lambda times: times.ttft, has_fast=True),
+            Tail(rules),
+            Location(rules, "itl", lambda times: times.itl),
+            Location(rules, "throughput", lambda times: times.throughput),
+            Quality(rules),
+        )
 
     def begin(self) -> Standing:
         """Before the first round."""
@@ -68,16 +84,17 @@ class Judge:
     def after(self, standing: Standing, pairs: Sequence[Pair]) -> Standing:
         """Where things stand after these pairs. A decision that was reached stays, whatever comes later.
 
+        Pairs are judged in rounds of ``round_pairs``, however many come at once, and none beyond ``cap_pairs``.
         Stopping at any time, pausing and going on keep what alpha and beta promise; beginning anew does not.
         """
-        if standing.decision.outcome != "continue":
-            return standing
         waiting = (*standing.waiting, *pairs)
-        capped = standing.totals.pairs + len(waiting) >= self._rules.max_pairs
-        if len(waiting) < self._rules.round_pairs and not capped:
-            return replace(standing, waiting=waiting)
-        played = self._play(standing, count(waiting))
-        return replace(played, decision=self._decide(played))
+        while standing.decision.outcome == "continue":
+            size = min(self._rules.round_pairs, self._rules.cap_pairs - standing.totals.pairs)
+            if len(waiting) < size:
+                return replace(standing, waiting=waiting)
+            played = self._play(standing, waiting[:size])
+            standing, waiting = replace(played, decision=self._decide(played)), waiting[size:]
+        return standing
 
     def close(self, standing: Standing, reason: str) -> Standing:
         """End a comparison that cannot go on: undecided, unless it was decided."""
@@ -91,31 +108,55 @@ class Judge:
 
     def evidence(self, standing: Standing) -> dict[str, tuple[float, float]]:
         """For each metric the wealth of "worse" and of "not worse by the margin"; each began at 1."""
+        pots, totals = standing.pots, standing.totals
         return {
-            each.name: (
-                each.worse(standing.pots[each.name], standing.totals),
-                each.not_worse(standing.pots[each.name], standing.totals),
-            )
+            each.name: (each.worse(pots[each.name], totals), each.not_worse(pots[each.name], totals))
             for each in self._metrics
         }
 
-    def _play(self, standing: Standing, seen: Counts) -> Standing:
+    def so_far(self, standing: Standing) -> str:
+        """Why it goes on, in one sentence."""
+        evidence = self.evidence(standing)
+        missing = {name: evidence[name][1] for name in self._missing(standing, evidence)}
+        return sentences.going_on(self._rules, standing, missing)
+
+    def _play(self, standing: Standing, pairs: Sequence[Pair]) -> Standing:
+        counts, cold = count(pairs), max(0, self._rules.warmup_pairs - standing.totals.pairs)
+        well = counts.stable_failed <= self._rules.sick_share * counts.pairs
+        first = measure(pairs[:cold]) if cold else None
+        times = measure(pairs[cold:])
+        # Of many sick rounds a few look well, those in which stable had luck: one alone is not heard.
+        seen = Seen(counts, times, first.ttft if first else [], well and standing.stable_was_well)
         pots = {each.name: each.after(standing.pots[each.name], seen) for each in self._metrics}
-        return Standing(standing.rounds + 1, standing.totals + seen, pots)
+        timings = standing.timings.after(times, len(first.ttft) if first else 0)
+        return Standing(standing.rounds + 1, standing.totals + counts, timings, pots, stable_was_well=well)
 
     def _decide(self, standing: Standing) -> Decision:
-        rules, evidence, wealth = self._rules, self.evidence(standing), self.wealth(standing)
+        rules, evidence = self._rules, self.evidence(standing)
+        wealth = sum(rules.weight(name) * worse for name, (worse, _) in evidence.items())
         if wealth >= 1 / rules.alpha:
-            metric = max(evidence, key=lambda name: rules.weight(name) * evidence[name][0])
-            return Decision("rollback", metric, sentences.rolled_back(rules, standing.totals, metric, wealth))
-        proven = all(not_worse >= 1 / rules.beta for _, not_worse in evidence.values())
+            metric = self._to_name(evidence)
+            return Decision("rollback", metric, sentences.rolled_back(rules, standing, metric, wealth))
+        proven = not any(self._missing(standing, evidence))
         if proven and wealth < _QUIET and standing.rounds >= rules.min_rounds:
-            return Decision("promote", None, sentences.promoted(rules, standing.totals))
-        if standing.totals.pairs >= rules.max_pairs:
-            return self._undecided(standing, f"canary.max_pairs is {rules.max_pairs}")
+            return Decision("promote", None, sentences.promoted(rules, standing))
+        if standing.totals.pairs >= rules.cap_pairs:
+            return self._undecided(standing, f"the cap is {rules.cap_pairs} pairs")
         return Decision()
 
+    def _to_name(self, evidence: Mapping[str, tuple[float, float]]) -> str:
+        """What contributed most. Where all requests are slower, so are the slowest: no matter of the tail."""
+        metric = max(evidence, key=lambda name: self._rules.weight(name) * evidence[name][0])
+        return "ttft" if metric == "tail" and evidence["ttft"][0] > _SHIFTED else metric
+
+    def _missing(self, standing: Standing, evidence: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+        """What a promotion takes and has not."""
+        few_times = standing.timings.ttft_seen < _TIMED_SHARE * standing.totals.pairs
+        for name in self._rules.required:
+            if evidence[name][1] < 1 / self._rules.beta or (few_times and name in _TIMED):
+                yield name
+
     def _undecided(self, standing: Standing, reason: str) -> Decision:
-        missing = {name: held for name, (_, held) in self.evidence(standing).items() if held < 1 / self._rules.beta}
-        sentence = sentences.undecided(self._rules, standing.totals, standing.rounds, missing, reason)
-        return Decision("undecided", None, sentence)
+        evidence = self.evidence(standing)
+        missing = {name: evidence[name][1] for name in self._missing(standing, evidence)}
+        return Decision("undecided", None, sentences.undecided(self._rules, standing, missing, reason))

@@ -9,6 +9,7 @@ from llm_rollout.canary import bets
 from llm_rollout.canary.bets import NEW, STAKES, Pot
 from llm_rollout.canary.rounds import Counts
 from llm_rollout.canary.rules import Rules
+from llm_rollout.canary.times import Seen
 
 NAME = "quality"
 WHOLE_SET_SHARE = 0.5
@@ -19,7 +20,7 @@ FEW_ROUNDS = 10
 _MOST_BY_PROMPT = 4
 """Net prompts of a round that the pot by prompt counts: wrong answers that come in bursts are not independent."""
 _MOST_IN_FAVOUR = 3
-"""As for errors: what stable alone gets wrong in a round."""
+"""Prompts of a round that stable alone got wrong: a burst on stable proves nothing about the candidate."""
 
 
 class Quality:
@@ -43,16 +44,17 @@ class Quality:
         """The pots before the first round."""
         return {"by_round": NEW, "by_prompt": NEW, "promote": NEW}
 
-    def after(self, pots: Mapping[str, Pot], seen: Counts) -> dict[str, Pot]:
+    def after(self, pots: Mapping[str, Pot], seen: Seen) -> dict[str, Pot]:
         """The pots after a round; one without grades says nothing."""
-        if not seen.graded:
+        counts = seen.counts
+        if not counts.graded:
             return dict(pots)
-        healthy = seen.stable_failed <= self._rules.sick_share * seen.pairs
-        net = seen.only_candidate_wrong - seen.only_stable_wrong
+        tolerated = self._rules.tolerance[NAME] * counts.graded
+        net = counts.only_candidate_wrong - counts.only_stable_wrong - tolerated
         return {
             "by_round": bets.play_round(pots["by_round"], net),
-            "by_prompt": self._by_prompt(pots["by_prompt"], seen),
-            "promote": self._promote(pots["promote"], seen) if healthy else pots["promote"],
+            "by_prompt": pots["by_prompt"] if tolerated else self._by_prompt(pots["by_prompt"], counts),
+            "promote": self._promote(pots["promote"], counts) if seen.healthy else pots["promote"],
         }
 
     def worse(self, pots: Mapping[str, Pot], totals: Counts) -> float:
@@ -64,7 +66,7 @@ class Quality:
 
     def not_worse(self, pots: Mapping[str, Pot], totals: Counts) -> float:
         """Wealth of the bets that the candidate is not wrong more often by the margin."""
-        known = self._rules.whole_set and self._worst_loss(totals) < self._rules.quality_margin
+        known = self._rules.whole_set and self._worst_loss(totals) < self._rules.margin[NAME]
         return max(bets.worth(pots["promote"]), 1 / self._rules.beta if known else 0.0)
 
     def _worst_loss(self, totals: Counts) -> float:
@@ -78,7 +80,7 @@ class Quality:
             return 1.0
         # A hair below the share of alpha, so that the payment lifts the mean over 1 / alpha despite rounding.
         chance = 0.999 * self._rules.alpha * self._rules.weight(NAME) * WHOLE_SET_SHARE
-        lost = self._worst_loss(totals) >= self._rules.quality_margin
+        lost = self._worst_loss(totals) >= self._rules.margin[NAME]
         significant = sign_test(totals.only_candidate_wrong, totals.only_stable_wrong) <= chance
         return 1 / chance if lost and significant else 0.0
 
@@ -90,11 +92,11 @@ class Quality:
             bold = bets.BOLDNESS * stake
             return float((1 - bold * bold) ** both * (1 + bold if net > 0 else 1 - bold) ** abs(net))
 
-        return bets.multiplied(pot, tuple(factor(stake) for stake in STAKES))
+        return bets.multiplied(pot, factor(STAKES[0]), factor(STAKES[1]), factor(STAKES[2]))
 
     def _promote(self, pot: Pot, seen: Counts) -> Pot:
         worse, better = seen.only_candidate_wrong, min(seen.only_stable_wrong, _MOST_IN_FAVOUR)
-        return bets.against_margin(pot, self._rules.quality_margin, worse, better, seen.graded - worse - better)
+        return bets.against_margin(pot, self._rules.margin[NAME], worse, better, seen.graded - worse - better)
 
 
 def sign_test(losses: int, wins: int) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from llm_rollout.canary.rounds import Answer, Pair
 from llm_rollout.canary.task_set import Task
@@ -20,6 +21,9 @@ class Reply:
     tokens: int | None = None
     failure: str = ""
     """Why there is no complete answer, in a few words that many requests share; empty for a complete one."""
+    prompt_tokens: int | None = None
+    itl_ms: float | None = None
+    """Mean time between two tokens; None for an answer of one token."""
 
 
 class Rotation:
@@ -27,8 +31,8 @@ class Rotation:
 
     def __init__(self, tasks: Sequence[Task], seed: int) -> None:
         """Shuffle once for the whole comparison."""
-        self._ungraded = {task.id: task for task in random.Random(seed).sample(list(tasks), len(tasks))}  # noqa: S311 - not a secret
-        self._all = tuple(self._ungraded.values())
+        self._all = tuple(random.Random(seed).sample(list(tasks), len(tasks)))  # noqa: S311 - not a secret
+        self._ungraded = {task.id: task for task in self._all}
         self._asked = 0
 
     def next(self, size: int) -> tuple[Task, ...]:
@@ -57,9 +61,37 @@ class Rotation:
             return Pair(answer(stable), answer(candidate))
         return Pair(answer(stable, task), answer(candidate, task))
 
+    def position(self) -> dict[str, Any]:
+        """Plain values that ``move_to`` takes for a rotation of the same tasks and seed."""
+        places = {task.id: place for place, task in enumerate(self._all)}
+        return {"asked": self._asked, "ungraded": _ranges([places[each] for each in self._ungraded])}
+
+    def move_to(self, position: Mapping[str, Any]) -> None:
+        """Go on where another rotation of the same tasks and seed was.
+
+        Raises:
+            ValueError: It was of more tasks than these.
+        """
+        places = [place for start, end in position["ungraded"] for place in range(start, end)]
+        if any(not 0 <= place < len(self._all) for place in places):
+            raise ValueError(f"it was made with other tasks than these {len(self._all)}")
+        self._asked = int(position["asked"])
+        self._ungraded = {self._all[place].id: self._all[place] for place in places}
+
+
+def _ranges(places: Sequence[int]) -> list[list[int]]:
+    """Runs of following numbers as [first, last + 1]: a set is mostly asked in its order."""
+    ranges: list[list[int]] = []
+    for place in places:
+        if ranges and ranges[-1][1] == place:
+            ranges[-1][1] = place + 1
+        else:
+            ranges.append([place, place + 1])
+    return ranges
+
 
 def answer(reply: Reply, task: Task | None = None) -> Answer:
     """The reply as the judge sees it, graded by ``task`` if there is one."""
     ok = not reply.failure
     correct = task.right(reply.text) if task and ok else None
-    return Answer(ok, reply.ttft_ms, reply.total_ms, reply.tokens, correct)
+    return Answer(ok, reply.ttft_ms, reply.total_ms, reply.tokens, correct, reply.prompt_tokens)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """How one request ended."""
 
     ok: bool
@@ -18,10 +17,11 @@ class Answer:
     tokens: int | None = None
     correct: bool | None = None
     """Graded; None where there is no grade or where this prompt was graded before: it counts once in a rollout."""
+    prompt_tokens: int | None = None
+    """Where it is known, only prompts of like lengths are compared in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """The two answers to one prompt."""
 
     stable: Answer
@@ -46,39 +46,52 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         """Of both together."""
-        return Counts(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+        return Counts(
+            self.pairs + other.pairs,
+            self.candidate_failed + other.candidate_failed,
+            self.stable_failed + other.stable_failed,
+            self.only_candidate_failed + other.only_candidate_failed,
+            self.only_stable_failed + other.only_stable_failed,
+            self.graded + other.graded,
+            self.candidate_correct + other.candidate_correct,
+            self.stable_correct + other.stable_correct,
+            self.only_candidate_wrong + other.only_candidate_wrong,
+            self.only_stable_wrong + other.only_stable_wrong,
+        )
 
     def as_json(self) -> dict[str, int]:
         """By name."""
         return asdict(self)
 
 
-def count(pairs: Iterable[Pair]) -> Counts:
+def count(pairs: Sequence[Pair]) -> Counts:
     """Count the pairs of a round."""
-    # Few kinds of pairs exist, so each is looked at once: a judge on standard input sees thousands of rounds a second.
-    kinds = Counter((pair.stable.ok, pair.candidate.ok, _correct(pair)) for pair in pairs)
-    return sum((_of(*kind, number) for kind, number in kinds.items()), Counts())
-
-
-def _correct(pair: Pair) -> tuple[bool, bool] | None:
-    """Stable's and the candidate's grade where both have one."""
-    stable, candidate = pair.stable, pair.candidate
-    if not (stable.ok and candidate.ok) or stable.correct is None or candidate.correct is None:
-        return None
-    return stable.correct, candidate.correct
-
-
-def _of(stable_ok: bool, candidate_ok: bool, correct: tuple[bool, bool] | None, number: int) -> Counts:  # noqa: FBT001 - a key
-    stable_right, candidate_right = correct or (False, False)
+    both = only_stable = only_candidate = 0
+    right = worse = better = wrong = 0
+    # A judge on standard input sees thousands of rounds a second, so each pair is looked at once.
+    for stable, candidate in pairs:
+        if not (stable.ok and candidate.ok):
+            only_stable += candidate.ok
+            only_candidate += stable.ok
+            continue
+        both += 1
+        before, now = stable.correct, candidate.correct
+        if before is None or now is None:
+            continue
+        if before:
+            right, worse = right + now, worse + (not now)
+        else:
+            better, wrong = better + now, wrong + (not now)
+    failed = len(pairs) - both
     return Counts(
-        pairs=number,
-        candidate_failed=number * (not candidate_ok),
-        stable_failed=number * (not stable_ok),
-        only_candidate_failed=number * (stable_ok and not candidate_ok),
-        only_stable_failed=number * (candidate_ok and not stable_ok),
-        graded=number * (correct is not None),
-        candidate_correct=number * candidate_right,
-        stable_correct=number * stable_right,
-        only_candidate_wrong=number * (stable_right and not candidate_right),
-        only_stable_wrong=number * (candidate_right and not stable_right),
+        pairs=len(pairs),
+        candidate_failed=failed - only_stable,
+        stable_failed=failed - only_candidate,
+        only_candidate_failed=only_candidate,
+        only_stable_failed=only_stable,
+        graded=right + worse + better + wrong,
+        candidate_correct=right + better,
+        stable_correct=right + worse,
+        only_candidate_wrong=worse,
+        only_stable_wrong=better,
     )

@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import exp
+from typing import TYPE_CHECKING
 
 from llm_rollout.canary.rounds import Counts
 from llm_rollout.canary.rules import Rules
+from llm_rollout.canary.timings import Slower, Timings
+
+if TYPE_CHECKING:
+    from llm_rollout.canary.judge import Standing
 
 _HEALTHY_ENOUGH = 0.5
 
 
-def rolled_back(rules: Rules, totals: Counts, metric: str, wealth: float) -> str:
+def rolled_back(rules: Rules, standing: Standing, metric: str, wealth: float) -> str:
     """Why the candidate is worse."""
-    told = _quality_lost(totals) if metric == "quality" else _errors_lost(totals)
     odds = f"a stake of 1 on that grew to {wealth:.0f}" if wealth < 1e6 else "a stake of 1 on that grew over a million"  # noqa: PLR2004 - long numbers are not read
+    told = _lost(metric, standing.totals, standing.timings)
     return f"{told}; {odds}, which a candidate as good as stable lets happen at most 1 time in {1 / rules.alpha:.0f}"
 
 
-def promoted(rules: Rules, totals: Counts) -> str:
+def promoted(rules: Rules, standing: Standing) -> str:
     """Why the candidate is good enough."""
-    return (
-        f"not worse over {totals.pairs} pairs: {_failures(totals)}, up by less than {_points(rules.error_margin)}; "
-        f"{_accuracy(totals)}, down by less than {_points(rules.quality_margin)}"
-    )
+    totals, margin = standing.totals, rules.margin
+    parts = [f"{_failures(totals)}, up by less than {_points(margin['errors'])}"]
+    if "ttft" in rules.required:
+        parts.append(f"{_slower('TTFT', standing.timings.ttft)}, {100 * (margin['ttft'] - 1):.0f} % ruled out")
+    if "itl" in rules.required:
+        told = _slower("time between tokens", standing.timings.itl)
+        parts.append(f"{told}, {100 * (margin['itl'] - 1):.0f} % ruled out")
+    if "quality" in rules.required:
+        parts.append(f"{_accuracy(totals)}, down by less than {_points(margin['quality'])}")
+    return f"not worse over {totals.pairs} pairs: {'; '.join(parts)}"
 
 
-def undecided(rules: Rules, totals: Counts, rounds: int, missing: Mapping[str, float], reason: str) -> str:
+def going_on(rules: Rules, standing: Standing, missing: Mapping[str, float]) -> str:
+    """What is known so far and what is not."""
+    totals = standing.totals
+    if not totals.pairs:
+        return f"fewer than {rules.round_pairs} pairs so far"
+    return f"after {totals.pairs} pairs {_obstacle(rules, totals, standing.rounds, missing)}: {_failures(totals)}"
+
+
+def undecided(rules: Rules, standing: Standing, missing: Mapping[str, float], reason: str) -> str:
     """What was not shown, and why not."""
+    totals = standing.totals
     if not totals.pairs:
         return f"nothing was compared: {reason}"
-    return f"{_obstacle(rules, totals, rounds, missing)} ({reason}): {_failures(totals)}; {_accuracy(totals)}"
+    told = f"{_failures(totals)}; {_accuracy(totals)}"
+    return f"{_obstacle(rules, totals, standing.rounds, missing)} ({reason}): {told}"
 
 
 def _obstacle(rules: Rules, totals: Counts, rounds: int, missing: Mapping[str, float]) -> str:
@@ -43,6 +65,30 @@ def _obstacle(rules: Rules, totals: Counts, rounds: int, missing: Mapping[str, f
     if rounds < rules.min_rounds:
         return f"good so far, but {rules.min_rounds} rounds are needed and {rounds} were played"
     return "the evidence contradicts itself: both worse and good enough were likely"
+
+
+def _lost(metric: str, totals: Counts, timings: Timings) -> str:
+    if metric == "quality":
+        return _quality_lost(totals)
+    if metric == "ttft":
+        return f"ttft: {_slower('TTFT', timings.ttft)}"
+    if metric == "tail":
+        return (
+            f"tail: the candidate took at least twice as long to the first token in {timings.candidate_slow} "
+            f"of {timings.ttft.pairs} pairs, stable in {timings.stable_slow}"
+        )
+    if metric == "itl":
+        return f"itl: {_slower('time between tokens', timings.itl)}"
+    if metric == "throughput":
+        return f"throughput: {_slower('time of a request by token', timings.throughput)}"
+    return _errors_lost(totals)
+
+
+def _slower(what: str, seen: Slower) -> str:
+    if not seen.pairs:
+        return f"{what} unknown after the warm-up"
+    change = 100 * (exp(seen.log_ratio / seen.pairs) - 1)
+    return f"{what} {change:+.1f} %, longer than stable's in {seen.longer} of {seen.pairs} pairs"
 
 
 def _errors_lost(totals: Counts) -> str:

@@ -20,7 +20,10 @@ class Stream:
         self._rest = b""
         self._text: list[str] = []
         self._ttft_ms: float | None = None
+        self._last_ms: float | None = None
+        self._ended_ms: float | None = None
         self._tokens: int | None = None
+        self._prompt_tokens: int | None = None
         self._finish: str | None = None
         self._done = False
         self._problem = ""
@@ -39,9 +42,23 @@ class Stream:
         failure = self._problem or self._missing()
         if failure:
             return Reply("".join(self._text), total_ms=elapsed_ms, failure=failure)
-        ttft_ms = elapsed_ms if self._ttft_ms is None else self._ttft_ms
+        ended_ms = elapsed_ms if self._ended_ms is None else self._ended_ms
+        ttft_ms = ended_ms if self._ttft_ms is None else self._ttft_ms
         tokens = len(self._text) if self._tokens is None else self._tokens
-        return Reply("".join(self._text), ttft_ms, elapsed_ms, tokens)
+        return Reply(
+            "".join(self._text),
+            ttft_ms,
+            ended_ms,
+            tokens,
+            prompt_tokens=self._prompt_tokens,
+            itl_ms=self._itl_ms(tokens),
+        )
+
+    def _itl_ms(self, tokens: int) -> float | None:
+        """From the first piece of text to the last: what comes behind it is no token."""
+        if tokens < 2 or self._ttft_ms is None or self._last_ms is None:  # noqa: PLR2004 - between two
+            return None
+        return (self._last_ms - self._ttft_ms) / (tokens - 1)
 
     def _missing(self) -> str:
         if self._finish in _CUT_BY_THE_SERVER:
@@ -52,13 +69,15 @@ class Stream:
 
     def _event(self, data: bytes, elapsed_ms: float) -> None:
         if data == b"[DONE]":
-            self._done = True
+            self._done, self._ended_ms = True, elapsed_ms
             return
         try:
             event = json.loads(data)
             error = event.get("error")
             choices = event.get("choices") or []
-            self._tokens = (event.get("usage") or {}).get("completion_tokens", self._tokens)
+            usage = event.get("usage") or {}
+            self._tokens = usage.get("completion_tokens", self._tokens)
+            self._prompt_tokens = usage.get("prompt_tokens", self._prompt_tokens)
             for choice in choices:
                 self._choice(choice, elapsed_ms)
         except (ValueError, AttributeError, TypeError):
@@ -72,4 +91,5 @@ class Stream:
         if text:
             self._text.append(str(text))
             self._ttft_ms = elapsed_ms if self._ttft_ms is None else self._ttft_ms
+            self._last_ms = elapsed_ms
         self._finish = choice.get("finish_reason") or self._finish

@@ -12,22 +12,22 @@ import signal
 import threading
 import time
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.resources import files
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_rollout.commands import job_lines
 from llm_rollout.commands.job_lines import tell
 from llm_rollout.errors import Permanent, Transient
+from llm_rollout.names import digest
 
 if TYPE_CHECKING:
-    from llm_rollout.adapters.pairs import Pairs, Setting
-    from llm_rollout.canary.judge import Decision, Standing
-    from llm_rollout.canary.rotation import Reply
+    from llm_rollout.adapters.pairs import Pairs
+    from llm_rollout.canary.judge import Standing
+    from llm_rollout.canary.rotation import Reply, Rotation
+    from llm_rollout.canary.rules import Rules
     from llm_rollout.canary.task_set import Task
     from llm_rollout.spec import Canary
 
@@ -37,7 +37,6 @@ _EXIT_TERMINATED = 128 + signal.SIGTERM
 
 _ASKING_SHARE = 0.9
 """Of deadline_seconds: the rest is for the start of the pod, and for the report to be out before the Job is killed."""
-_FAILURES_NAMED = 5
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="NAME", help="the served name of the model on both")
     parser.add_argument("--config", default="{}", metavar="JSON|@FILE", help="the canary part of a spec (defaults)")
     parser.add_argument("--seed", type=int, help="of the order of tasks (default: from the addresses)")
+    parser.add_argument("--resume", metavar="STATE", help="the state of the last progress line of an interrupted run")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -71,54 +71,109 @@ def _run(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace, config: Canary) -> None:
     from llm_rollout.adapters.pairs import Pairs, Setting  # noqa: PLC0415 - loaded only by this command
-    from llm_rollout.canary import task_set  # noqa: PLC0415 - as above
+    from llm_rollout.canary import task_files  # noqa: PLC0415 - as above
+    from llm_rollout.canary.back_pressure import Limits  # noqa: PLC0415
 
-    tasks = task_set.parse(*_task_text(config.tasks))
+    tasks = task_files.load(config.tasks)
     setting = Setting(
         model=options.model,
         max_tokens=config.max_tokens,
-        concurrency=config.concurrency,
+        limits=Limits(config.concurrency, config.share_of_capacity, config.max_waiting),
         deadline_seconds=time.monotonic() + _ASKING_SHARE * config.deadline_seconds,
         seed=_seed(options),
     )
+    begun = _begun(options, config, tasks)
     with Pairs(options.candidate, options.stable, setting) as pairs:
         pairs.check()
         if options.stable:
-            _compare(pairs, tasks, config, setting)
+            _compare(pairs, begun, config)
         else:
             _first_deployment(pairs, tasks, config)
 
 
-def _compare(pairs: Pairs, tasks: Sequence[Task], config: Canary, setting: Setting) -> None:
-    from llm_rollout.canary.comparison import compare  # noqa: PLC0415 - as above
-    from llm_rollout.canary.rotation import Rotation  # noqa: PLC0415
-    from llm_rollout.canary.rules import Rules  # noqa: PLC0415
+@dataclass(frozen=True)
+class _Begun:
+    """A comparison where it begins, or where it was interrupted."""
 
-    rules = Rules(
-        alpha=config.alpha,
-        beta=config.beta,
-        round_pairs=config.round_pairs,
-        max_pairs=config.max_pairs,
-        error_margin=config.error_margin,
-        quality_margin=config.quality_margin,
-        tasks=len(tasks),
-    )
-    kept = _Kept()
+    rotation: Rotation
+    standing: Standing | None
+    asked_of: str
+    graded: int
+
+
+def _begun(options: argparse.Namespace, config: Canary, tasks: tuple[Task, ...]) -> _Begun:
+    from llm_rollout.canary import resumption, task_set  # noqa: PLC0415 - as above
+    from llm_rollout.canary.rotation import Rotation  # noqa: PLC0415
+
+    rotation, seed = Rotation(tasks, _seed(options)), _seed(options)
+    asked_of = digest([options.candidate, options.stable, config.model_dump(), seed, [asdict(task) for task in tasks]])
+    standing = None
+    if options.resume:
+        try:
+            position = resumption.unpack(options.resume, asked_of)
+            rotation.move_to(position.rotation)
+        except ValueError as error:
+            raise Permanent(f"--resume: {error}") from None
+        standing = position.standing
+    return _Begun(rotation, standing, asked_of, task_set.graded(tasks))
+
+
+def _compare(pairs: Pairs, begun: _Begun, config: Canary) -> None:
+    from llm_rollout.canary import reporting, resumption  # noqa: PLC0415 - as above
+    from llm_rollout.canary.comparison import compare  # noqa: PLC0415
+
+    rules, kept = _rules(config, begun.graded), reporting.Kept()
+    states: dict[str, str] = {}
 
     def ask(some: Sequence[Task]) -> list[tuple[Reply, Reply]] | None:
         replies = pairs.ask(some)
         kept.add(replies or [])
         return replies
 
-    standing = compare(rules, Rotation(tasks, setting.seed), ask, lambda now: _progress(rules, now))
-    _report(standing.decision, standing.totals.pairs, standing.rounds, *kept.sides(standing))
+    def say(standing: Standing) -> None:
+        goes_on = standing.decision.outcome == "continue"
+        states["state"] = resumption.pack(standing, begun.rotation, begun.asked_of)
+        tell(reporting.progress(rules, standing) | _pressure(pairs) | (states if goes_on else {}))
+
+    standing = compare(rules, begun.rotation, ask, say, begun.standing)
+    report = reporting.report(standing.decision, standing.totals.pairs, standing.rounds, *kept.sides(standing))
+    out_of_time = standing.decision.outcome == "undecided" and standing.totals.pairs < rules.cap_pairs
+    tell(report | _pressure(pairs) | (states if out_of_time else {}))
+
+
+def _rules(config: Canary, graded: int) -> Rules:
+    from llm_rollout.canary.rules import MARGIN, WEIGHTS, Rules  # noqa: PLC0415 - as above
+
+    return Rules(
+        alpha=config.alpha,
+        beta=config.beta,
+        round_pairs=config.round_pairs,
+        cap_pairs=config.max_pairs,
+        required=config.required,
+        warmup_pairs=config.warmup_pairs,
+        weights={name: WEIGHTS[name] for name in config.required},
+        margin={**MARGIN, "errors": config.error_margin, "quality": config.quality_margin},
+        tasks=graded,
+    )
+
+
+def _pressure(pairs: Pairs) -> dict[str, Any]:
+    """How hard stable was asked, and what could not be measured."""
+    room = pairs.room
+    return {
+        "in_flight": room.pace.slots,
+        "stable_has_gauges": room.known,
+        "waited_for_stable_seconds": round(room.waited_seconds, 1),
+        "pairs_without_times": pairs.unmeasured,
+    }
 
 
 def _first_deployment(pairs: Pairs, tasks: Sequence[Task], config: Canary) -> None:
     from llm_rollout.canary import first_deployment as first  # noqa: PLC0415 - as above
+    from llm_rollout.canary import reporting  # noqa: PLC0415
     from llm_rollout.canary.rotation import answer  # noqa: PLC0415
 
-    floors = first.Floors(config.min_accuracy, config.max_error_rate)
+    floors = first.Floors(config.min_accuracy, config.max_error_rate, config.max_ttft_ms)
     replies: list[Reply] = []
     while len(replies) < len(tasks):
         some = tasks[len(replies) : len(replies) + config.round_pairs]
@@ -134,67 +189,7 @@ def _first_deployment(pairs: Pairs, tasks: Sequence[Task], config: Canary) -> No
         first.judge(floors, seen) if whole else first.cut_short(seen, len(tasks), "canary.deadline_seconds is over")
     )
     rounds = -(-len(replies) // config.round_pairs)
-    _report(decision, len(replies), rounds, asdict(seen) | _failures(replies), None)
-
-
-class _Kept:
-    """Why requests failed, on both sides: evidence that the judge does not need and people do."""
-
-    def __init__(self) -> None:
-        self._stable: list[Reply] = []
-        self._candidate: list[Reply] = []
-
-    def add(self, replies: Sequence[tuple[Reply, Reply]]) -> None:
-        self._stable += [stable for stable, _ in replies]
-        self._candidate += [candidate for _, candidate in replies]
-
-    def sides(self, standing: Standing) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The candidate's and stable's part of the report."""
-        totals = standing.totals
-        candidate = {"errors": totals.candidate_failed, "correct": totals.candidate_correct}
-        stable = {"errors": totals.stable_failed, "correct": totals.stable_correct}
-        both = {"requests": totals.pairs, "graded": totals.graded}
-        return both | candidate | _failures(self._candidate), both | stable | _failures(self._stable)
-
-
-def _failures(replies: Sequence[Reply]) -> dict[str, Any]:
-    reasons = Counter(reply.failure for reply in replies if reply.failure)
-    times = sorted(reply.ttft_ms for reply in replies if reply.ttft_ms is not None)
-    median = {"ttft_ms_median": round(times[len(times) // 2], 1)} if times else {}
-    return median | ({"failures": dict(reasons.most_common(_FAILURES_NAMED))} if reasons else {})
-
-
-def _progress(rules: Any, standing: Standing) -> None:
-    from llm_rollout.canary.judge import Judge  # noqa: PLC0415 - as above
-
-    judge = Judge(rules)
-    pots = {
-        metric: {"worse": _short(worse), "not_worse": _short(held)}
-        for metric, (worse, held) in judge.evidence(standing).items()
-    }
-    tell({
-        "event": "progress",
-        "round": standing.rounds,
-        "pairs": standing.totals.pairs,
-        "decision": standing.decision.outcome,
-        "wealth": _short(judge.wealth(standing)),
-        "pots": pots,
-    })  # fmt: skip
-
-
-def _report(
-    decision: Decision, pairs: int, rounds: int, candidate: dict[str, Any], stable: dict[str, Any] | None
-) -> None:
-    tell({
-        "event": "report",
-        "decision": decision.outcome,
-        "metric": decision.metric,
-        "sentence": decision.sentence,
-        "pairs": pairs,
-        "rounds": rounds,
-        "candidate": candidate,
-        "stable": stable,
-    })  # fmt: skip
+    tell(reporting.report(decision, len(replies), rounds, asdict(seen) | reporting.side(replies), None))
 
 
 def _config(text: str) -> Canary:
@@ -208,29 +203,11 @@ def _config(text: str) -> Canary:
     return Canary.model_validate_json(text)
 
 
-def _task_text(name: str) -> tuple[str, str]:
-    """Text and name of a bundled set or of a file."""
-    bundled = files("llm_rollout").joinpath("canary", "tasks")
-    if "/" not in name and not name.endswith(".jsonl"):
-        held = sorted(each.name.removesuffix(".jsonl") for each in bundled.iterdir() if each.name.endswith(".jsonl"))
-        if name not in held:
-            raise Permanent(f"canary.tasks: {name!r} is not bundled: write one of {', '.join(held)}, or a path")
-        return bundled.joinpath(f"{name}.jsonl").read_text(encoding="utf-8"), name
-    try:
-        return Path(name).read_text(encoding="utf-8"), name
-    except (OSError, UnicodeDecodeError) as error:
-        raise Permanent(f"canary.tasks: {name} cannot be read ({error}): give a JSONL file in UTF-8") from None
-
-
 def _seed(options: argparse.Namespace) -> int:
     """Repeatable for the same two revisions, another order for others."""
     if options.seed is not None:
         return int(options.seed)
     return zlib.crc32(f"{options.candidate} {options.stable}".encode())
-
-
-def _short(number: float) -> float:
-    return float(f"{number:.3g}")
 
 
 @contextmanager

@@ -1,38 +1,119 @@
-"""The candidate is not worse than stable; a first deployment meets the spec's absolute limits."""
+"""The candidate is not worse than stable; a first deployment meets the spec's absolute limits.
+
+A Job that dies in mid-comparison is replaced by one that goes on with the same pots. Where they stand is in its last
+line of progress; it is in the record before that Job, and with it its log, is deleted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from llm_rollout.manifests.canary_job import canary_job
+from llm_rollout import record
+from llm_rollout.manifests.canary_job import canary_job, resumed_from
 from llm_rollout.ports import Manifest, Ports
+from llm_rollout.record import Record, StepResult
 from llm_rollout.rollout import Rollout
-from llm_rollout.steps import jobs
-from llm_rollout.steps.jobs import Finished, JobSeen
-from llm_rollout.verdict import Done, Fail, Verdict
+from llm_rollout.steps import jobs, pod_state
+from llm_rollout.steps.jobs import Delete, Finished, JobSeen
+from llm_rollout.verdict import Act, Done, Fail, Verdict, Wait
+
+_STEP = "evaluate_canary"
+_STATE = "state"
+"""In the Job's lines and in this step's evidence: where an undecided comparison stands."""
 
 
-def observe(rollout: Rollout, ports: Ports) -> JobSeen:
-    """Read the Job of this run's comparison."""
-    return jobs.observe(rollout, ports, _job(rollout)["metadata"]["name"])
+@dataclass(frozen=True)
+class Seen:
+    """The Job of this run's comparison, and the state that the record holds of it."""
+
+    job: JobSeen
+    kept: str = ""
+
+    @property
+    def state(self) -> str:
+        """The newest: what the Job printed is newer than what was noted of it."""
+        return str(self.job.output.progress.get(_STATE, "")) or self.kept
 
 
-def decide(rollout: Rollout, seen: JobSeen, now: float) -> Verdict:
+@dataclass(frozen=True)
+class Keep:
+    """A state to write into the record of a run."""
+
+    rollout: Rollout
+    state: str
+    now: float
+    """Seconds since the epoch: when it was seen."""
+
+
+def observe(rollout: Rollout, ports: Ports) -> Seen:
+    """Read the Job of this run's comparison and what the record says of it."""
+    found = record.load(ports.cluster, rollout.spec.namespace, rollout.spec.name).run(rollout.run_id)
+    noted = found.step(_STEP) if found else None
+    kept = str(noted.evidence.get(_STATE, "")) if noted else ""
+    return Seen(jobs.observe(rollout, ports, _job(rollout)["metadata"]["name"]), kept)
+
+
+def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
     """Promote is done; everything else stops the rollout, and a bad result of an earlier try is measured again."""
-    outcome = jobs.settle(rollout, seen, (_job(rollout),), now)
-    if not isinstance(outcome, Finished):
+    outcome = jobs.settle(rollout, seen.job, (_job(rollout, seen.kept),), now)
+    if isinstance(outcome, Finished):
+        verdict = _judge(rollout, outcome.report)
+        again = isinstance(verdict, Fail) and not outcome.this_try
+        return jobs.replace(outcome.job, "judged in an earlier try") if again else verdict
+    if isinstance(outcome, Fail):
+        outcome = _going_on(seen) or outcome
+    if isinstance(outcome, Act):
+        return _kept_first(rollout, seen, outcome, now)
+    return _with_state(outcome, seen.state)
+
+
+def act(plan: object, ports: Ports) -> None:
+    """Write a state into the record, or start or delete the Job."""
+    if isinstance(plan, Keep):
+        spec = plan.rollout.spec
+        record.update(ports.cluster, spec.namespace, spec.name, lambda found: _holding(found, plan))
+    else:
+        jobs.act(plan, ports)
+
+
+def _job(rollout: Rollout, state: str = "") -> Manifest:
+    return canary_job(rollout.spec, rollout.planned, rollout.run_id, rollout.attempt, state)
+
+
+def _going_on(seen: Seen) -> Act | None:
+    """Replace a Job that failed after it had come further than where it began; one that had not would fail again."""
+    job = seen.job.job
+    if job is None or not pod_state.holds(job, "Failed") or seen.state in ("", resumed_from(job)):
+        return None
+    return jobs.replace(job, "ended in mid-comparison; the next one goes on with its pots")
+
+
+def _kept_first(rollout: Rollout, seen: Seen, acting: Act, now: float) -> Act:
+    """A Job is deleted with its log, so the record has to hold the state before."""
+    if isinstance(acting.plan, Delete) and seen.state != seen.kept:
+        return Act("note where the interrupted comparison stands", Keep(rollout, seen.state, now))
+    return acting
+
+
+def _holding(found: Record, plan: Keep) -> Record:
+    """The record with the state in this step's evidence, whatever else is said of the step."""
+    entry = found.run(plan.rollout.run_id)
+    noted = entry.step(_STEP) if entry else None
+    if noted is None:
+        noted = StepResult(step=_STEP, verdict="wait", summary="the comparison was interrupted", started=plan.now)
+    evidence = {**noted.evidence, _STATE: plan.state}
+    return found.with_step(plan.rollout.run_id, noted.model_copy(update={"evidence": evidence}))
+
+
+def _with_state(outcome: Wait | Fail, state: str) -> Wait | Fail:
+    """What is said of this step takes the place of what was said before, so it carries the state on."""
+    if not state:
         return outcome
-    verdict = _judge(rollout, outcome.report)
-    again = isinstance(verdict, Fail) and not outcome.this_try
-    return jobs.replace(outcome.job, "judged in an earlier try") if again else verdict
-
-
-act = jobs.act
-
-
-def _job(rollout: Rollout) -> Manifest:
-    return canary_job(rollout.spec, rollout.planned, rollout.run_id, rollout.attempt)
+    if isinstance(outcome, Wait):
+        return replace(outcome, progress={**outcome.progress, _STATE: state})
+    return replace(outcome, evidence={**outcome.evidence, _STATE: state})
 
 
 def _judge(rollout: Rollout, report: Mapping[str, Any]) -> Done | Fail:
@@ -47,9 +128,13 @@ def _judge(rollout: Rollout, report: Mapping[str, Any]) -> Done | Fail:
             "stable keeps serving; compare the answers in the evidence, then roll another revision out",
             evidence,
         )
-    return Fail(
-        f"not enough evidence after {report['pairs']} pairs: {sentence}",
+    return Fail(f"not enough evidence after {report['pairs']} pairs: {sentence}", _more(rollout, report), evidence)
+
+
+def _more(rollout: Rollout, report: Mapping[str, Any]) -> str:
+    if _STATE in report:
+        return "stable keeps serving; clear this task: it goes on with the same pots for another deadline_seconds"
+    return (
         f"stable keeps serving; roll out again with canary.max_pairs above {rollout.spec.canary.max_pairs}, "
-        "or with wider margins if smaller differences do not matter",
-        evidence,
+        "or with wider margins if smaller differences do not matter"
     )

@@ -1,4 +1,7 @@
-"""The candidate generates tokens, streams the same ones, and reports metrics: /health alone is no proof."""
+"""The candidate generates tokens, streams the same ones, and reports metrics: /health alone is no proof.
+
+Beside that a tripwire compares its log probabilities of fixed texts with stable's: ``steps.tripwire``.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_rollout import record
 from llm_rollout.errors import Transient
 from llm_rollout.ports import Endpoint, Ports, Reply
 from llm_rollout.rollout import Rollout
 from llm_rollout.spec import RolloutSpec
-from llm_rollout.steps import group_state, pod_state
+from llm_rollout.steps import group_state, pod_state, tripwire
+from llm_rollout.steps.tripwire import Comparison, Scores
 from llm_rollout.verdict import Done, Fail, Verdict, Wait
 
 PROMPTS = ("2+2=", "7+5=", "9+0=")
@@ -21,6 +26,9 @@ MOST_TOKENS = 8
 _OK = 200
 _COMING_UP = (502, 503, 504)
 """A leader that has just become ready, or the proxy before it, may answer so for a moment."""
+_REMEDY_OF_TRIPWIRE = (
+    "compare dtype, quantization and chat template in spec.server with stable's; then verify the files"
+)
 _REMEDY = "read the leader's log; the group is up but does not serve; roll another revision out"
 
 
@@ -32,14 +40,18 @@ class Probe:
     answers: Mapping[str, str] = field(default_factory=dict)
     bad: str = ""
     pending: str = ""
+    scores: Scores = tripwire.NOT_ASKED
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One probe for each leader, and how many leaders there are to be."""
+    """One probe for each leader, how many leaders there are to be, and what stable says to the fixed texts."""
 
     probes: tuple[Probe, ...]
     groups: int
+    stable: Scores = tripwire.NO_STABLE
+    same_commit: bool = False
+    """Whether stable serves the same weights."""
 
 
 class _BadAnswerError(Exception):
@@ -51,7 +63,11 @@ def observe(rollout: Rollout, ports: Ports) -> Seen:
     spec, plan = rollout.spec, rollout.planned
     state = group_state.observe(ports, spec.namespace, spec.name, plan.revision_id, plan.lws)
     leaders = [pod_state.name(pod) for pod in state.leaders if not pod_state.is_going(pod)]
-    return Seen(tuple(_probe(spec, ports, leader) for leader in leaders), state.replicas)
+    stable = _stable_scores(rollout, ports)
+    probes = tuple(_probe(spec, ports, leader, scored=not stable.missing) for leader in leaders)
+    served = record.load(ports.cluster, spec.namespace, spec.name).revision(plan.stable_revision_id)
+    same_commit = served is not None and served.commit == plan.commit
+    return Seen(probes, state.replicas, stable, same_commit)
 
 
 def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:  # noqa: ARG001 (the shape of every step)
@@ -70,17 +86,21 @@ def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:  # noqa: ARG001
             f"{len(seen.probes)} of {seen.groups} leaders of {rollout.planned.lws} exist",
             "clear create_group and what follows it",
         )
-    return Done(
-        f"{seen.groups} of {seen.groups} leaders generate, stream and report metrics",
-        {probe.leader: dict(probe.answers) for probe in seen.probes},
-    )
+    compared = {probe.leader: _compared(seen, probe) for probe in seen.probes}
+    tripped = [f"leader {leader}: {found.bad}" for leader, found in compared.items() if found.bad]
+    evidence = {probe.leader: {**probe.answers, **compared[probe.leader].as_json()} for probe in seen.probes}
+    if tripped:
+        return Fail(tripped[0], _REMEDY_OF_TRIPWIRE, evidence)
+    skipped = next((f"; log probabilities were not compared: {f.skipped}" for f in compared.values() if f.skipped), "")
+    told = f"{seen.groups} of {seen.groups} leaders generate, stream and report metrics"
+    return Done(told + skipped, evidence)
 
 
 def act(plan: object, ports: Ports) -> None:
     """Nothing: asking is observing."""
 
 
-def _probe(spec: RolloutSpec, ports: Ports, leader: str) -> Probe:
+def _probe(spec: RolloutSpec, ports: Ports, leader: str, *, scored: bool) -> Probe:
     endpoint = Endpoint(spec.namespace, "pods", leader, spec.server.port)
     try:
         _lists_its_name(spec, ports, endpoint)
@@ -91,7 +111,20 @@ def _probe(spec: RolloutSpec, ports: Ports, leader: str) -> Probe:
         return Probe(leader, pending=str(error))
     except _BadAnswerError as error:
         return Probe(leader, bad=str(error))
-    return Probe(leader, answers)
+    scores = tripwire.read(ports, endpoint, spec.served_name) if scored else tripwire.NOT_ASKED
+    return Probe(leader, answers, scores=scores)
+
+
+def _stable_scores(rollout: Rollout, ports: Ports) -> Scores:
+    spec, plan = rollout.spec, rollout.planned
+    if plan.stable_lws is None:
+        return tripwire.NO_STABLE
+    port = plan.stable_port or spec.server.port
+    return tripwire.read(ports, Endpoint(spec.namespace, "pods", f"{plan.stable_lws}-0", port), spec.served_name)
+
+
+def _compared(seen: Seen, probe: Probe) -> Comparison:
+    return tripwire.compare(probe.scores, seen.stable, same_commit=seen.same_commit)
 
 
 def _lists_its_name(spec: RolloutSpec, ports: Ports, endpoint: Endpoint) -> None:

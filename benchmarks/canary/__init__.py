@@ -1,0 +1,1 @@
+"""What judges of canaries decide: ours beside the rules of peers, on simulated rollouts."""

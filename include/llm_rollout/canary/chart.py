@@ -1,0 +1,71 @@
+"""Pots over rounds as an SVG picture: a line for each metric, the thresholds across, wealth on a logarithmic scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from math import log10
+
+_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 360, 60, 24, 120, 40
+_LEAST, _MOST = -3, 4
+"""Decades shown: below a thousandth and above ten thousand nothing changes for a decision."""
+_COLOURS = ("#d1495b", "#2f7fd1", "#c77d0a", "#2a9d6f", "#8e5bd1", "#7a7a7a")
+"""Readable on white and on black."""
+
+
+def draw(pots: Mapping[str, Sequence[float]], thresholds: Mapping[str, float], round_pairs: int) -> str:
+    """The picture of ``pots``, each metric's wealth after every round; ``thresholds`` are named wealths.
+
+    It has no background, and text and axes take the colour of the page around it.
+    """
+    rounds = max((len(values) for values in pots.values()), default=0)
+    parts = [_head(rounds, round_pairs)]
+    parts += [_threshold(name, wealth) for name, wealth in thresholds.items()]
+    for index, (name, values) in enumerate(pots.items()):
+        parts += _line(index, name, values, rounds)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _head(rounds: int, round_pairs: int) -> str:
+    ticks = "".join(_tick(power) for power in range(_LEAST, _MOST + 1))
+    middle, low = (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - _BOTTOM
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        'font-family="sans-serif" font-size="12" fill="currentColor" stroke-linejoin="round">\n'
+        f"<title>Wealth of the pots after each of {rounds} rounds of {round_pairs} pairs</title>\n"
+        f"{ticks}"
+        f'<text x="{middle:g}" y="{low + 28}" text-anchor="middle">{rounds} rounds of {round_pairs} pairs</text>'
+    )
+
+
+def _tick(power: int) -> str:
+    y = _y(10.0**power)
+    return (
+        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}" stroke="#888" stroke-opacity="0.3"/>'
+        f'<text x="{_LEFT - 6}" y="{y + 4:g}" text-anchor="end">{10.0**power:g}</text>\n'
+    )
+
+
+def _threshold(name: str, wealth: float) -> str:
+    y = _y(wealth)
+    return (
+        f'<line class="threshold" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}" '
+        'stroke="currentColor" stroke-dasharray="6 4"/>'
+        f'<text x="{_LEFT + 4}" y="{y - 4:g}">{escape(name)} at {wealth:g}</text>'
+    )
+
+
+def _line(index: int, name: str, values: Sequence[float], rounds: int) -> list[str]:
+    colour = _COLOURS[index % len(_COLOURS)]
+    step = (_WIDTH - _RIGHT - _LEFT) / max(rounds, 1)
+    points = " ".join(f"{_LEFT + step * number:.1f},{_y(value)}" for number, value in enumerate((1.0, *values)))
+    label_y = _TOP + 16 * (index + 1)
+    return [
+        f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>',
+        f'<text x="{_WIDTH - _RIGHT + 10}" y="{label_y}" fill="{colour}">{escape(name)}</text>',
+    ]
+
+
+def _y(wealth: float) -> float:
+    power = min(max(log10(max(wealth, 1e-300)), _LEAST), _MOST)
+    return round(_TOP + (_MOST - power) / (_MOST - _LEAST) * (_HEIGHT - _TOP - _BOTTOM), 1)

@@ -1,0 +1,106 @@
+"""Rounds as lines of JSON: read strictly, because a judge that guesses decides on numbers that nobody measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from llm_rollout.canary.rounds import Answer, Pair
+from llm_rollout.errors import Permanent
+
+MOST_MS = 7 * 24 * 3600 * 1000.0
+"""A week: no request takes longer, so a larger number is in another unit or no time at all."""
+MOST_TOKENS = 100_000_000
+"""Far beyond every context window."""
+_LARGEST_ROUND = 2**63
+_SIDES = ("stable", "candidate")
+
+
+class NotARoundError(Permanent):
+    """What a line says that no round can, with the field."""
+
+
+def read(line: bytes) -> tuple[str, int | None, list[Pair]]:
+    """The rollout, the number of the round if it has one, and its pairs."""
+    try:
+        value = json.loads(line.decode(), parse_constant=_not_a_number)
+    except NotARoundError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise NotARoundError(f"it is not JSON: {error}") from error
+    if type(value) is not dict:
+        raise NotARoundError("it is not an object with rollout and pairs")
+    rollout, pairs = value.get("rollout"), value.get("pairs")
+    if type(rollout) is not str:
+        raise NotARoundError(f"rollout: {_shown(rollout)} is not a string: name the rollout of the round")
+    if type(pairs) is not list:
+        raise NotARoundError(f"pairs: {_shown(pairs)} is not a list: give the pairs of answers, or [] for none")
+    try:
+        read_pairs = [Pair(_answer(pair["stable"]), _answer(pair["candidate"])) for pair in pairs]
+    except (NotARoundError, KeyError, TypeError):
+        _complain(pairs)
+    return rollout, _number(value.get("round")), read_pairs
+
+
+def _answer(value: Any) -> Answer:
+    """One side of a pair. It runs for every request, so it asks little where nothing is wrong."""
+    get = value.get
+    ok, ttft, total, tokens, correct = value["ok"], get("ttft_ms"), get("total_ms"), get("tokens"), get("correct")
+    prompt_tokens = get("prompt_tokens")
+    right = (
+        (ok is True or ok is False)
+        and (ttft is None or (type(ttft) in _NUMBERS and 0 <= ttft <= MOST_MS))
+        and (total is None or (type(total) in _NUMBERS and 0 <= total <= MOST_MS))
+        and (tokens is None or (type(tokens) is int and 0 <= tokens <= MOST_TOKENS))
+        and (correct is None or correct is True or correct is False)
+        and (prompt_tokens is None or (type(prompt_tokens) is int and 0 <= prompt_tokens <= MOST_TOKENS))
+    )
+    if not right:
+        raise NotARoundError("an answer is wrong")
+    return Answer(ok, ttft, total, tokens, correct, prompt_tokens)
+
+
+_NUMBERS = (float, int)
+
+
+def _complain(pairs: list[Any]) -> NoReturn:
+    for index, pair in enumerate(pairs):
+        if type(pair) is not dict:
+            raise NotARoundError(f"pairs[{index}]: {_shown(pair)} is not an object with stable and candidate")
+        for side in _SIDES:
+            _complain_of(f"pairs[{index}].{side}", pair.get(side))
+    raise AssertionError(pairs)
+
+
+def _complain_of(where: str, value: Any) -> None:
+    if type(value) is not dict:
+        raise NotARoundError(f"{where}: {_shown(value)} is not an object with ok")
+    if type(value.get("ok")) is not bool:
+        raise NotARoundError(f"{where}.ok: {_shown(value.get('ok'))} is not true or false")
+    if value.get("correct") is not None and type(value["correct"]) is not bool:
+        raise NotARoundError(f"{where}.correct: {_shown(value['correct'])} is not true or false: leave it out instead")
+    for name in ("ttft_ms", "total_ms"):
+        _check(f"{where}.{name}", value.get(name), _NUMBERS, MOST_MS)
+    for name in ("tokens", "prompt_tokens"):
+        _check(f"{where}.{name}", value.get(name), (int,), MOST_TOKENS)
+
+
+def _check(where: str, value: Any, kinds: tuple[type, ...], most: float) -> None:
+    if value is not None and (type(value) not in kinds or not 0 <= value <= most):
+        whole = "whole number" if kinds == (int,) else "number"
+        raise NotARoundError(f"{where}: {_shown(value)} is not a {whole} from 0 to {most:.0f}")
+
+
+def _number(value: Any) -> int | None:
+    if value is None or (type(value) is int and 0 <= value < _LARGEST_ROUND):
+        return value
+    raise NotARoundError(f"round: {_shown(value)} is not a whole number from 0 on: number the rounds, or leave it out")
+
+
+def _not_a_number(text: str) -> NoReturn:
+    raise NotARoundError(f"{text} is not a number: give what was measured, or leave the field out")
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else ascii(value)
+    return text if len(text) <= 40 else text[:37] + "..."  # noqa: PLR2004 - a line of a log

@@ -1,0 +1,71 @@
+import pytest
+
+from llm_rollout.canary.back_pressure import Limits, Load, Pace, load, percentile, room
+
+METRICS = """# HELP vllm:num_requests_waiting x
+vllm:num_requests_running{engine="0",model_name="a"} 6.0
+vllm:num_requests_running{engine="1",model_name="a"} 2.0
+vllm:num_requests_waiting{engine="0",model_name="a"} 1.0
+vllm:kv_cache_usage_perc{engine="0",model_name="a"} 0.25
+vllm:kv_cache_usage_perc{engine="1",model_name="a"} 0.5
+go_threads 3
+"""
+LIMITS = Limits(most=8)
+
+
+def test_engines_add_up_and_the_fullest_cache_counts():
+    assert load(METRICS) == Load(waiting=1, running=8, cache_usage=0.5)
+
+
+def test_a_server_without_gauges_is_not_an_empty_one():
+    assert load("go_threads 3\n") is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "ours", "slots"),
+    [
+        pytest.param(None, 0, 1, id="not known"),
+        pytest.param(Load(), 0, 8, id="idle"),
+        pytest.param(Load(running=4, cache_usage=0.2), 4, 8, id="only ours"),
+        pytest.param(Load(waiting=1, running=4, cache_usage=0.2), 0, 0, id="a queue"),
+        pytest.param(Load(running=4, cache_usage=0.95), 0, 0, id="a full cache"),
+        pytest.param(Load(running=10, cache_usage=0.5), 0, 5, id="half of the free half"),
+        pytest.param(Load(running=10, cache_usage=0.1), 0, 8, id="no more than asked for"),
+        pytest.param(Load(running=1, cache_usage=0.8), 0, 1, id="always one"),
+    ],
+)
+def test_the_room_is_a_share_of_what_is_free(seen, ours, slots):
+    assert room(seen, ours, LIMITS) == slots
+
+
+def test_a_queue_may_be_allowed():
+    assert room(Load(waiting=2), 0, Limits(most=8, max_waiting=2)) == 8
+
+
+def rounds(pace, *factors):
+    for factor in factors:
+        pace = pace.after([factor * (100 + each) for each in range(50)], most=8)
+    return pace
+
+
+def test_the_pace_begins_with_one_and_doubles_while_stable_is_as_fast():
+    assert [rounds(Pace(), *[1.0] * count).slots for count in range(6)] == [1, 2, 4, 8, 8, 8]
+
+
+def test_a_slower_stable_halves_the_pace_and_then_it_grows_by_one():
+    assert [rounds(Pace(), 1, 1, 1, 1.2, *[1.0] * count).slots for count in range(3)] == [4, 5, 6]
+
+
+def test_what_is_usual_is_never_learned_anew():
+    slower = rounds(Pace(), 1, 1.2, 1.4, 1.6)
+
+    assert (slower.slots, slower.usual_ms) == (1, pytest.approx(144))
+
+
+def test_a_few_times_say_nothing():
+    assert Pace().after([1.0] * 19, most=8) == Pace()
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.9, 9), (0.99, 10), (0.01, 1)])
+def test_a_percentile_is_one_of_the_times(share, expected):
+    assert percentile([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], share) == expected
