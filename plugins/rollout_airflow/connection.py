@@ -58,27 +58,41 @@ def ports() -> Ports:
 
 async def trigger_ports() -> Ports:
     """The ports, for a trigger in its event loop. Raises Permanent as ``ports`` does."""
+    return ports_from(await trigger_extras())
+
+
+async def trigger_extras() -> Mapping[str, Any]:
+    """What the connection says, for a trigger in its event loop. Raises Permanent where there is none."""
     try:
-        return ports_from((await BaseHook.aget_connection(CONNECTION_ID)).extra_dejson)
+        extras: Mapping[str, Any] = (await BaseHook.aget_connection(CONNECTION_ID)).extra_dejson
     except AirflowNotFoundException:
         raise Permanent(f"there is no connection {CONNECTION_ID}: {_REMEDY}") from None
+    return extras
 
 
 def ports_from(extras: Mapping[str, Any]) -> Ports:
     """The ports for a connection's extras. Raises Permanent."""
+    return ports_over(api_client(extras))
+
+
+def ports_over(client: Any) -> Ports:
+    """The ports over a client that ``api_client`` made."""
     from llm_rollout.adapters import ports_from as over  # noqa: PLC0415 - a second of imports, which parsing saves
 
-    return over(_api_client(extras), ObjectEvidence(_evidence_root()))
+    return over(client, ObjectEvidence(_evidence_root()))
 
 
 def _evidence_root() -> str:
     return os.environ.get(EVIDENCE) or str(Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "evidence")
 
 
-def _api_client(extras: Mapping[str, Any]) -> Any:
+def api_client(extras: Mapping[str, Any], connections: int | None = None) -> Any:
+    """A client for a connection's extras that keeps so many ``connections`` open. Raises Permanent."""
     from kubernetes import client, config  # noqa: PLC0415 - as above
 
     configuration = client.Configuration()
+    if connections is not None:
+        configuration.connection_pool_maxsize = connections
     context = extras.get("cluster_context")
     try:
         if extras.get("in_cluster"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import cached_property
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -15,11 +16,13 @@ from llm_rollout.ports import Ports
 from llm_rollout.rollout import Rollout
 from llm_rollout.spec import RolloutSpec
 from llm_rollout.verdict import Verdict, Wait
-from rollout_airflow import connection
+from rollout_airflow import watches
+from rollout_airflow.watches import Attendance
 
 FIRST_LOOK_SECONDS = 0.5
 """Sooner, Airflow 3.3 may take the end of the try that waits for the end of the task."""
-LOOK_EVERY_SECONDS = 1.0
+LOOK_AT_MOST_EVERY_SECONDS = 0.3
+"""Controllers change an object several times within moments."""
 NOTE_EVERY_SECONDS = 15.0
 """How old a waiting step's progress in the record may be; each note is a write to the API server."""
 
@@ -40,7 +43,7 @@ class AwaitStep(BaseTrigger):
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.asked = asked
-        self._noted = Wait("")
+        self._said, self._noted = "", Wait("")
         self._note_from = time.time() + NOTE_EVERY_SECONDS
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -48,33 +51,40 @@ class AwaitStep(BaseTrigger):
         return "rollout_airflow.triggers.AwaitStep", dict(self.asked)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look about once a second; log what changes."""
+        """Look whenever something of the model has changed, and every few seconds; log what the looks say."""
         await asyncio.sleep(FIRST_LOOK_SECONDS)
-        ports: Ports | None = None
-        said = ""
-        while (now := time.time()) < self.asked["until"]:
-            try:
-                ports = ports or await connection.trigger_ports()
-                seen: Verdict = await asyncio.to_thread(
-                    runner.look, self.asked["step"], self.rollout(), ports, time.time
-                )
-                text = progress(seen) if isinstance(seen, Wait) else ""
-            except Transient as error:
-                seen, text = Wait(str(error)), f"could not look, trying again: {error}"
-            except Permanent as error:
-                self.log.warning("%s", error)
-                break  # The task meets the same error and says it.
-            if not isinstance(seen, Wait):
-                break
-            if text != said:
-                self.log.info("%s", text)
-                said = text
-            if ports is not None and seen != self._noted and now >= self._note_from:
-                self._noted, self._note_from = seen, now + NOTE_EVERY_SECONDS
-                await asyncio.to_thread(self._note, ports, seen)
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        try:
+            spec = self.rollout.spec
+            async with watches.attend(spec.namespace, (spec.name, spec.service.name)) as attendance:
+                while (now := time.time()) < self.asked["until"] and await self._waits(attendance, now):
+                    await asyncio.sleep(LOOK_AT_MOST_EVERY_SECONDS)
+                    await attendance.change(max(0.0, self.asked["until"] - time.time()))
+        except Permanent as error:
+            # The task meets the same error and says it.
+            self.log.warning("%s", error)
+            now = time.time()
         yield self._event(now)
 
+    async def _waits(self, attendance: Attendance, now: float) -> bool:
+        """Look once, and say whether the step still waits."""
+        try:
+            seen: Verdict = await attendance.look(
+                lambda ports: runner.look(self.asked["step"], self.rollout, ports, time.time)
+            )
+            text = progress(seen) if isinstance(seen, Wait) else ""
+        except Transient as error:
+            seen, text = Wait(str(error)), f"could not look, trying again: {error}"
+        if not isinstance(seen, Wait):
+            return False
+        if text != self._said:
+            self.log.info("%s", text)
+            self._said = text
+        if seen != self._noted and now >= self._note_from:
+            self._noted, self._note_from = seen, now + NOTE_EVERY_SECONDS
+            await attendance.ask(lambda ports: self._note(ports, seen))
+        return True
+
+    @cached_property
     def rollout(self) -> Rollout:
         """What the step is asked to do."""
         asked = self.asked
@@ -83,7 +93,7 @@ class AwaitStep(BaseTrigger):
 
     def _note(self, ports: Ports, seen: Wait) -> None:
         try:
-            runner.note(self.asked["step"], self.rollout(), ports, time.time, seen)
+            runner.note(self.asked["step"], self.rollout, ports, time.time, seen)
         except (Transient, Permanent) as error:
             self.log.warning("how far it is could not be recorded: %s", error)
 
@@ -95,6 +105,6 @@ class AwaitStep(BaseTrigger):
 
 
 def progress(seen: Wait) -> str:
-    """What a step waits for and how far it is, in one line."""
-    numbers = ", ".join(f"{name}={value}" for name, value in seen.progress.items())
+    """What a step waits for and how far it is, in one line, without the state that only a Job goes on from."""
+    numbers = ", ".join(f"{name}={value}" for name, value in seen.progress.items() if name != "state")
     return f"waiting: {seen.reason}" + (f" ({numbers})" if numbers else "")

@@ -262,6 +262,13 @@ def test_a_log_is_asked_for_by_its_last_lines_and_read_whatever_bytes_it_has(stu
     assert stub.asked[-1].path.endswith("/pods/chat-0/log?container=vllm&tailLines=5&previous=true")
 
 
+def test_a_log_with_its_times_is_asked_for_as_such(stub, logs):
+    stub.play = lambda handler: handler.reply(200, b"2026-11-24T10:00:00.1Z ready\n", "text/plain")
+
+    assert logs.stamped("default", "chat-0", "vllm", 5) == "2026-11-24T10:00:00.1Z ready\n"
+    assert stub.asked[-1].path.endswith("?container=vllm&tailLines=5&previous=false&timestamps=true")
+
+
 @pytest.mark.parametrize(("status", "expected"), [({"allowed": True}, True), ({"allowed": False}, False), ({}, False)])
 def test_only_a_clear_yes_allows(stub, access, status, expected):
     stub.answer(201, {"status": status})

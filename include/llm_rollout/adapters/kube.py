@@ -173,7 +173,15 @@ class KubePodLogs:
 
     def tail(self, namespace: str, pod: str, container: str, lines: int, *, previous: bool = False) -> str:
         """See ``ports.PodLogs``."""
-        query = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
+        return self._read(namespace, pod, {"container": container, "tailLines": lines, "previous": previous})
+
+    def stamped(self, namespace: str, pod: str, container: str, lines: int, *, previous: bool = False) -> str:
+        """See ``ports.PodLogs``."""
+        query = {"container": container, "tailLines": lines, "previous": previous, "timestamps": True}
+        return self._read(namespace, pod, query)
+
+    def _read(self, namespace: str, pod: str, asked: Mapping[str, object]) -> str:
+        query = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in asked.items()}
         try:
             return self._api.call("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query=query)
         except (NotFound, BadRequest):
