@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,12 +15,14 @@ from rich.console import Console
 
 from devcluster.airflow import AirflowError
 from devcluster.build import BuildError
+from devcluster.demo import engines
 from devcluster.demo.clients import StreamClients
 from devcluster.demo.driving import Driver
+from devcluster.demo.engines import Engine
 from devcluster.demo.expectations import expected_texts
 from devcluster.demo.report import DemoReport
-from devcluster.demo.scenarios import SCENARIOS
 from devcluster.demo.stack import MODEL, SERVICE, Stack
+from devcluster.engines.vllm_cpu import InstallError
 from devcluster.layout import REPOSITORY, cache
 from devcluster.lifecycle import StartError
 from devcluster.programs import UnsuitableError
@@ -33,18 +36,23 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     home: Path = options.home or cache() / ("demo" if options.command == "run" else "up")
     try:
-        return {"run": _run, "up": _up, "down": _down}[options.command](Stack(home.expanduser().resolve()))
-    except (AirflowError, StartError, UnsuitableError, BuildError, TimeoutError) as error:
+        stack = Stack(home.expanduser().resolve())
+        if options.command == "down":
+            return _down(stack)
+        engine = engines.chosen()
+        os.environ.update(engine.environment)
+        return {"run": _run, "up": _up}[options.command](stack, engine)
+    except (AirflowError, StartError, UnsuitableError, BuildError, InstallError, TimeoutError, ValueError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def _run(stack: Stack) -> int:
+def _run(stack: Stack, engine: Engine) -> int:
     with _alone(stack):
         try:
-            report = _rollouts(stack)
+            report = _rollouts(stack, engine)
         finally:
             print("Stopping everything", flush=True)
             stack.stop()
@@ -53,15 +61,16 @@ def _run(stack: Stack) -> int:
     return 0 if report.passed else 1
 
 
-def _rollouts(stack: Stack) -> DemoReport:
-    airflow = stack.start(tied=True)
+def _rollouts(stack: Stack, engine: Engine) -> DemoReport:
+    airflow = stack.start(tied=True, changes=engine.spec)
+    first, *others = engine.scenarios
     with airflow.client() as client:
-        driver = Driver(stack, client)
-        reports = [driver.carry_out(1, SCENARIOS[0])]
+        driver = Driver(stack, client, engine.rollout_seconds)
+        reports = [driver.carry_out(1, first)]
         clients = StreamClients(stack.expose(), MODEL, expected_texts())
         clients.start()
         try:
-            reports += [driver.carry_out(number, scenario) for number, scenario in enumerate(SCENARIOS[1:], 2)]
+            reports += [driver.carry_out(number, scenario) for number, scenario in enumerate(others, 2)]
         finally:
             tally = clients.stop()
     return DemoReport(tuple(reports), tally, _serving(stack))
@@ -74,8 +83,8 @@ def _serving(stack: Stack) -> str:
     return f"{current.lws} (commit {current.commit[:12]}) behind Service {SERVICE}"
 
 
-def _up(stack: Stack) -> int:
-    login = stack.start(tied=False).login
+def _up(stack: Stack, engine: Engine) -> int:
+    login = stack.start(tied=False, changes=engine.spec).login
     print(f"Airflow: {login.url}  user {login.user}  password {login.password}")
     print(f"Cluster: export KUBECONFIG={stack.layout.kubeconfig} DEVCLUSTER_HOME={stack.layout.home}")
     print("Trigger the DAG roll_out__tiny_chat with revision v1, then v2; `make down` stops everything.")

@@ -11,24 +11,24 @@ from devcluster.demo.scenarios import Scenario
 from devcluster.demo.stack import DAG, Stack
 from llm_rollout.record import RolloutResult
 
-ROLLOUT_SECONDS = 240.0
 _TOLD = {"success": "done", "failed": "FAILED", "upstream_failed": "not reached", "skipped": "skipped"}
 
 
 class Driver:
     """Starts rollouts and prints one line for each step that ends."""
 
-    def __init__(self, stack: Stack, client: Client) -> None:
-        """Drive the rollouts of ``stack`` by ``client``."""
+    def __init__(self, stack: Stack, client: Client, rollout_seconds: float) -> None:
+        """Drive the rollouts of ``stack`` by ``client``, each within ``rollout_seconds``."""
         self._stack = stack
         self._client = client
+        self._rollout_seconds = rollout_seconds
         self._began = time.monotonic()
 
     def carry_out(self, number: int, scenario: Scenario) -> RolloutReport:
         """Run one scenario to its end.
 
         Raises:
-            TimeoutError: It has not ended after ``ROLLOUT_SECONDS``.
+            TimeoutError: It has not ended after the seconds that a rollout may take.
         """
         self._say(f"Rollout {number}: {scenario.name}")
         if scenario.slow_link:
@@ -36,7 +36,7 @@ class Driver:
         if scenario.extra_args:
             self._stack.change_spec({"extra_args": list(scenario.extra_args)})
         run_id = self._client.trigger(DAG, {"revision": scenario.revision}, run_id=f"demo-{number}")
-        self._client.wait_run(DAG, run_id, ROLLOUT_SECONDS, lambda step, state: self._tell(run_id, step, state))
+        self._client.wait_run(DAG, run_id, self._rollout_seconds, lambda step, state: self._tell(run_id, step, state))
         result = self._stack.record().run(run_id)
         if result is None:
             return RolloutReport(scenario.name, scenario.expected, "unrecorded", "", 0, 0, (), ("not in the record",))

@@ -22,8 +22,11 @@ COMMANDS = (
     "fabric",
     "probe",
     "evaluate",
+    "import-tasks",
+    "judge",
     "read-fabric",
     "attribute",
+    "explain-logs",
 )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from llm_rollout.ports import Kind
 
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+CUSTOM_RESOURCE_DEFINITION = Kind(
+    "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
+)
 EVENT = Kind("v1", "Event", "events")
 EVENT_V1 = Kind("events.k8s.io/v1", "Event", "events")
 HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")

@@ -26,6 +26,8 @@ FENCE_ANNOTATION = f"{PREFIX}/fencing-token"
 """The lease's transition count when the object was written."""
 MEASURES_ANNOTATION = f"{PREFIX}/measures"
 """On a Job that measures the fabric, what its report is about: nodes with their boot ids, and the settings' digest."""
+RESTARTS_ANNOTATION = f"{PREFIX}/restarts"
+"""On a LeaderWorkerSet that is not serving yet: which starts have failed, until when it pauses, whether it gave up."""
 SWITCHED_ANNOTATION = f"{PREFIX}/switched-at"
 """When the Service's selector last changed, in RFC 3339. Read by ``watch_live`` and by what drains groups."""
 

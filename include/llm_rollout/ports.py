@@ -57,6 +57,9 @@ class PodLogs(Protocol):
     def tail(self, namespace: str, pod: str, container: str, lines: int, *, previous: bool = False) -> str:
         """The last lines, "" when there are none or the container has not started."""
 
+    def stamped(self, namespace: str, pod: str, container: str, lines: int, *, previous: bool = False) -> str:
+        """As ``tail``, with the time in RFC 3339 at which the container printed it before each line."""
+
 
 class Access(Protocol):
     """Ask the API server what exists and what this identity may do."""

@@ -54,7 +54,7 @@ def advance(
 
 
 def look(step: str, rollout: Rollout, ports: Ports, now: Callable[[], float]) -> Verdict:
-    """Observe and decide, and write nothing. Act means: call ``advance``.
+    """Observe, keep what may be gone soon, decide, and write nothing else. Act means: call ``advance``.
 
     Raises:
         Transient: The outside did not answer; looking again is right.
@@ -139,7 +139,19 @@ def _once(step: str, rollout: Rollout, ports: Ports, now: Callable[[], float]) -
     if step not in _NEEDS_NO_PLAN and rollout.planned.already_live and step not in _OF_AN_UNCHANGED_REVISION:
         return Done(_NOTHING)
     module = _module(step)
-    return module.decide(rollout, module.observe(rollout, ports), now())
+    seen = module.observe(rollout, ports)
+    return module.decide(rollout, seen if rollout.dry_run else _kept(module, rollout, seen, ports), now())
+
+
+def _kept(module: Step, rollout: Rollout, seen: object, ports: Ports) -> object:
+    """What was seen, after the step has kept of it what may be gone at the next look. Keeping never decides."""
+    keep = getattr(module, "keep", None)
+    if keep is None:
+        return seen
+    try:
+        return keep(rollout, seen, ports)
+    except (Transient, Permanent):
+        return seen
 
 
 def _module(step: str) -> Step:

@@ -20,6 +20,8 @@ Image = Annotated[str, Field(pattern=r"^[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@sh
 Attachment = Annotated[str, Field(pattern=r"^([-a-z0-9]+/)?[a-z0-9]([-.a-z0-9]*[a-z0-9])?(@[\w.-]{1,15})?$")]
 Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 _DAY_SECONDS = 24 * 3600
+Silence = Annotated[int, Field(ge=5, le=_DAY_SECONDS)] | None
+"""Whole seconds; less than five is less than one look and a hiccup."""
 
 
 class _Part(BaseModel):
@@ -143,10 +145,18 @@ class Service(_Part):
 class Canary(_Part):
     """When the candidate is good enough, too bad, or not known."""
 
-    tasks: str = Field("arithmetic", description="Bundled task set, or the path of a JSONL file on the store.")
+    tasks: str = Field(
+        "arithmetic", description="Bundled task set, the path of a JSONL file on the store, or configmap:NAME/KEY."
+    )
+    required: tuple[Literal["errors", "ttft", "tail", "itl", "throughput", "quality"], ...] = Field(
+        ("errors", "ttft", "tail", "itl", "quality"), min_length=1, description="What a promotion has to prove."
+    )
+    warmup_pairs: int = Field(250, ge=0, description="First pairs whose times do not count: caches are cold.")
     max_pairs: int = Field(3000, ge=50, description="Undecided after so many pairs of requests.")
     round_pairs: int = Field(50, ge=5, le=500, description="Pairs a round; a round must outlast one-sided noise.")
-    concurrency: int = Field(8, ge=1, le=256, description="Requests in flight to each side.")
+    concurrency: int = Field(8, ge=1, le=256, description="Requests in flight to each side, at most.")
+    share_of_capacity: float = Field(0.5, gt=0, le=1, description="Part of stable's free capacity that is used.")
+    max_waiting: int = Field(0, ge=0, description="Requests that may queue on stable while more are asked.")
     max_tokens: int = Field(16, ge=1)
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Chance of rolling back a candidate that is as good.")
     beta: float = Field(0.05, gt=0, lt=0.5, description="Chance of promoting one that is worse by a margin.")
@@ -154,7 +164,28 @@ class Canary(_Part):
     quality_margin: float = Field(0.03, gt=0, lt=1, description="Promote proves: right answers not down by so much.")
     min_accuracy: float = Field(0.5, ge=0, le=1, description="First deployment: part of the answers that is right.")
     max_error_rate: float = Field(0.02, ge=0, le=1, description="First deployment: part of the requests that fail.")
+    max_ttft_ms: float | None = Field(None, gt=0, description="First deployment: 95 of 100 first tokens come by then.")
     deadline_seconds: int = Field(3600, ge=30, le=_DAY_SECONDS)
+
+
+class Patience(_Part):
+    """Seconds without a sign of progress after which a phase of the cold start counts as stalled; None: the default."""
+
+    scheduling: Silence = None
+    volumes: Silence = None
+    image_pull: Silence = None
+    process: Silence = None
+    rendezvous: Silence = None
+    weights: Silence = None
+    compile: Silence = None
+    kv_cache: Silence = None
+    graph_capture: Silence = None
+    engine_up: Silence = None
+    serving: Silence = None
+
+    def asked(self) -> dict[str, float]:
+        """What the spec sets, in seconds by phase."""
+        return {phase: float(seconds) for phase, seconds in self if seconds is not None}
 
 
 class Timing(_Part):
@@ -173,7 +204,10 @@ class Timing(_Part):
     drain_seconds: int = Field(
         120, ge=0, le=3600, description="What open streams get to finish before a group is deleted."
     )
-    max_recreations: int = Field(2, ge=0, description="Group recreations after which a candidate has failed.")
+    max_recreations: int = Field(
+        3, ge=0, description="Group recreations after which a candidate has failed; none where the cause cannot pass."
+    )
+    patience: Patience = Field(default_factory=Patience)
 
 
 class Approval(_Part):

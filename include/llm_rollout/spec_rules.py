@@ -128,12 +128,14 @@ def canary_size(spec: RolloutSpec) -> Iterator[Broken]:
 
 
 def canary_tasks(spec: RolloutSpec) -> Iterator[Broken]:
-    """A bundled name, or a path that the Job's mount of the store reaches."""
+    """A bundled name, a ConfigMap's key, or a path that the Job's mount of the store reaches."""
     tasks, root = spec.canary.tasks, spec.store.mount_path.rstrip("/")
     on_store = tasks.startswith(f"{root}/") and ".." not in tasks.split("/")
-    if not on_store and not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", tasks):
-        message = "neither the name of a bundled task set nor a path on the store"
-        yield Broken("canary.tasks", tasks, message, f"write arithmetic, or a path such as {root}/tasks/own.jsonl")
+    in_map = re.fullmatch(r"configmap:[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[-._a-zA-Z0-9]+", tasks)
+    if not on_store and not in_map and not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", tasks):
+        message = "neither a bundled task set, nor configmap:NAME/KEY, nor a path on the store"
+        remedy = f"write arithmetic, starter, or a path such as {root}/tasks/own.jsonl"
+        yield Broken("canary.tasks", tasks, message, remedy)
 
 
 def mount_path(spec: RolloutSpec) -> Iterator[Broken]:
@@ -175,6 +177,16 @@ def autoscaling(spec: RolloutSpec) -> Iterator[Broken]:
         yield Broken("groups", spec.groups, message, remedy)
 
 
+def patience(spec: RolloutSpec) -> Iterator[Broken]:
+    """A phase that may be silent for longer than the whole start may take is never called stalled."""
+    limit = spec.timing.cold_start_seconds
+    for phase, seconds in spec.timing.patience.asked().items():
+        if seconds > limit:
+            message = f"above timing.cold_start_seconds = {limit}: the deadline would always come first"
+            remedy = f"set it to at most {limit}, or raise timing.cold_start_seconds"
+            yield Broken(f"timing.patience.{phase}", int(seconds), message, remedy)
+
+
 def duplicates(spec: RolloutSpec) -> Iterator[Broken]:
     """Lists in which an item can only stand once."""
     lists: dict[str, tuple[str, ...]] = {
@@ -214,5 +226,6 @@ RULES = (
     Rule(("model.endpoint", "store.mount_path"), source_directory),
     Rule(("model.endpoint", "model.source_secret"), source_secret),
     Rule(("groups", "autoscaling"), autoscaling),
+    Rule(("timing.patience", "timing.cold_start_seconds"), patience),
     Rule(("server.network.hcas", "fabric.accept_transports", "upgrades"), duplicates),
 )

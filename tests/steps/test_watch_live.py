@@ -30,13 +30,15 @@ def behind(rollout, make_service):
     ("seconds_ago", "load", "expected", "words"),
     [
         pytest.param(3, QUIET, Wait, "1000 requests since the switch, 0 errors", id="baking"),
-        pytest.param(10, QUIET, Done, "healthy on live traffic for 10 s", id="baked"),
+        pytest.param(
+            10, QUIET, Done, "served for 10 s, too little live traffic to judge: 1000 requests", id="not judged"
+        ),
         pytest.param(3, Load(), Wait, "0 requests", id="no traffic is no error"),
         pytest.param(3, Load(100, 30, 0, 0), Fail, "30 of 100 live requests", id="errors"),
         pytest.param(10, Load(100, 30, 0, 0), Fail, "30 of 100", id="errors at the very end"),
-        pytest.param(3, Load(4, 2, 0, 0), Wait, "2 errors", id="two errors are no trend"),
-        pytest.param(3, Load(1000, 20, 0, 0), Wait, "20 errors", id="at the limit"),
-        pytest.param(3, Load(1000, 21, 0, 0), Fail, "max_error_rate is 2.0%", id="above the limit"),
+        pytest.param(3, Load(49, 30, 0, 0), Wait, "30 errors", id="a burst of a second is no trend"),
+        pytest.param(3, Load(1000, 200, 0, 0), Wait, "200 errors", id="at the limit"),
+        pytest.param(3, Load(1000, 201, 0, 0), Fail, "more than 20% are never borne", id="above the limit"),
         pytest.param(3, Load(100, 0, 90, 0), Wait, "90 aborted", id="clients that hang up are no error"),
         pytest.param(3, None, Wait, "not readable", id="no numbers while baking"),
         pytest.param(10, None, Wait, "cannot be read", id="no numbers are not good numbers"),

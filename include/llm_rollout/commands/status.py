@@ -1,12 +1,11 @@
 """Show what serves a model now, and how its last rollouts went, step by step.
 
-Reads the record in the cluster with the kubeconfig in KUBECONFIG (or the default file) and changes nothing.
+Reads the cluster with the kubeconfig in KUBECONFIG (or the default file) and changes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 SUMMARY = "show what serves now and the last rollouts"
 
 _STYLES = {"done": "green", "wait": "yellow", "fail": "red", "succeeded": "green", "rolled_back": "yellow"}
-_WATCH_SECONDS = 2.0
 _NO_RECORD = 3
 
 
@@ -33,7 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubeconfig", metavar="FILE", help="instead of KUBECONFIG and the default file")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print the whole record as JSON")
-    how.add_argument("--watch", action="store_true", help="show it again whenever it changes, until interrupted")
+    how.add_argument(
+        "--watch", action="store_true", help="go on showing it, with the phases of a start, until interrupted"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,39 +42,34 @@ def run(options: argparse.Namespace) -> int:
 
     from llm_rollout.adapters import cluster_of  # noqa: PLC0415 - a second of imports
 
+    if options.watch:
+        from llm_rollout.commands import status_live  # noqa: PLC0415
+
+        return status_live.watch(options, Console())
     cluster = cluster_of(options.kubeconfig)
     return show(cluster, options, Console())
 
 
 def show(cluster: Any, options: argparse.Namespace, console: Console) -> int:
-    """Print the record of one model as it is in ``cluster``, once or whenever it changes."""
+    """Print the record of one model as it is in ``cluster``."""
     from llm_rollout import measurements, record  # noqa: PLC0415
 
     found = record.load(cluster, options.namespace, options.name)
-    if not found.rollouts and not options.watch:
+    if not found.rollouts:
         console.print(f"no rollout of {options.name} is recorded in namespace {options.namespace}: check -n and NAME")
         return _NO_RECORD
     if options.json:
         print(found.model_dump_json(indent=2))
         return 0
-    _print(found, options.last, console)
+    for part in parts(found, options.last):
+        console.print(part)
     for line in _measured(measurements.load(cluster, options.namespace, options.name), options.last):
         console.print(line)
-    while options.watch:
-        time.sleep(_WATCH_SECONDS)
-        latest = record.load(cluster, options.namespace, options.name)
-        if latest != found:
-            found = latest
-            _print(found, options.last, console)
     return 0
 
 
-def _print(found: Record, last: int, console: Console) -> None:
-    for part in _parts(found, last):
-        console.print(part)
-
-
-def _parts(found: Record, last: int) -> Iterator[RenderableType]:
+def parts(found: Record, last: int) -> Iterator[RenderableType]:
+    """What the record says, piece by piece."""
     for title, revision in (("current", found.current), ("previous", found.previous)):
         told = f"{revision.revision_id}  commit {revision.commit}  {revision.lws}" if revision else "none"
         yield f"[bold]{found.name}[/] {title:>8}: {told}"

@@ -16,6 +16,7 @@ CONTAINER = "vllm"
 PORT_NAME = "http"
 """The leader's named port; the Service and the PodMonitor refer to it, so the number may differ between revisions."""
 
+_NEVER = "None"
 _AFTER_DRAIN_SECONDS = 30
 """What an engine gets to exit after its open requests, before it is killed (the Kubernetes default)."""
 
@@ -49,6 +50,75 @@ def leader_worker_set(spec: RolloutSpec, plan: RolloutPlan) -> Manifest:
             },
         },
     })  # fmt: skip
+
+
+def starting(manifest: Manifest) -> Manifest:
+    """``manifest`` for a candidate that has never served: the controller leaves a failed group as it is.
+
+    It would make it anew at once and for ever, take the evidence with the pods, and cannot be told to stop in time
+    (kubernetes-sigs/lws#1048). So a cold start is recreated by the step that waits for it, and by nobody else.
+    """
+    template = {**manifest["spec"]["leaderWorkerTemplate"], "restartPolicy": _NEVER}
+    return {**manifest, "spec": {**manifest["spec"], "leaderWorkerTemplate": template}}
+
+
+def is_starting(live: Manifest) -> bool:
+    """Whether nobody recreates a failed group of it by himself."""
+    policy = live.get("spec", {}).get("leaderWorkerTemplate", {}).get("restartPolicy")
+    return bool(policy == _NEVER)
+
+
+def serving(manifest: Manifest, live: Manifest) -> Manifest:
+    """``manifest`` for groups that have come up: from now on the controller recreates one that fails.
+
+    The policy is part of the controller's revision, and a new revision restarts every group from the partition on. So
+    the partition goes behind the last group: those that run keep running, what is made from now on is the same but for
+    the revision's name (seen on LeaderWorkerSet 0.9).
+    """
+    whole = with_restart_limit(manifest, restart_limit(live))
+    replicas = live["spec"]["replicas"]
+    known = live["metadata"].get("annotations", {}).get(names.RESTARTS_ANNOTATION, "{}")
+    metadata = {
+        **whole["metadata"],
+        "annotations": {**whole["metadata"]["annotations"], names.RESTARTS_ANNOTATION: known},
+    }
+    update = {**whole["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"], "partition": replicas}
+    strategy = {**whole["spec"]["rolloutStrategy"], "rollingUpdateConfiguration": update}
+    spec = {**whole["spec"], "replicas": replicas, "rolloutStrategy": strategy}
+    return {**whole, "metadata": metadata, "spec": spec}
+
+
+def scaled(manifest: Manifest, live: Manifest, replicas: int, restarts: str) -> Manifest:
+    """``manifest`` for this many groups that have to start, with what is known of failed starts, over ``live``.
+
+    The stamp stays that of the manifest: how many groups there are for now is not its content.
+    """
+    metadata = manifest["metadata"]
+    annotations = {**metadata["annotations"], names.RESTARTS_ANNOTATION: restarts}
+    whole = starting(with_restart_limit(manifest, restart_limit(live)))
+    return {
+        **whole,
+        "metadata": {**metadata, "annotations": annotations},
+        "spec": {**whole["spec"], "replicas": replicas},
+    }
+
+
+def with_restart_limit(manifest: Manifest, limit: int | None) -> Manifest:
+    """``manifest`` with LeaderWorkerSet's own bound on recreations (v1 on), not part of the stamp.
+
+    The field is part of the controller's revision: brought into a group that runs, or taken out of it, it would
+    restart the pods. So it is set when a LeaderWorkerSet is made, and then stays as it is.
+    """
+    if limit is None:
+        return manifest
+    template = {**manifest["spec"]["leaderWorkerTemplate"], "maxGroupRestarts": limit}
+    return {**manifest, "spec": {**manifest["spec"], "leaderWorkerTemplate": template}}
+
+
+def restart_limit(live: Manifest) -> int | None:
+    """The bound that a LeaderWorkerSet has; None without one."""
+    limit: int | None = live.get("spec", {}).get("leaderWorkerTemplate", {}).get("maxGroupRestarts")
+    return limit
 
 
 def revision_content(spec: RolloutSpec) -> dict[str, Any]:

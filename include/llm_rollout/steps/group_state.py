@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from llm_rollout import clock, kinds, names
+from llm_rollout.coldstart import happened
+from llm_rollout.coldstart.deaths import Death
+from llm_rollout.coldstart.lives import Life
 from llm_rollout.manifests.leader_worker_set import CONTAINER
 from llm_rollout.ports import Manifest, Ports
 from llm_rollout.steps import pod_state
+
+if TYPE_CHECKING:
+    from llm_rollout.steps.replanning import Elsewhere
 
 GROUP_LABEL = "leaderworkerset.sigs.k8s.io/group-index"
 TAIL_LINES = 40
@@ -26,6 +32,22 @@ class GroupState:
     """Those about the LeaderWorkerSet and about its pods of now and before."""
     words: Mapping[str, str] | None = None
     """The last lines of each pod that is not ready, by pod."""
+    lives: tuple[Life, ...] = ()
+    """Every start of every rank that is still known, with its log; only where a cold start is waited out."""
+    deaths: tuple[Death, ...] = ()
+    """The ends of ranks that were noted in this attempt, by whoever saw them."""
+    nodes: Mapping[str, Manifest] = field(default_factory=dict)
+    """Those that the pods are on, where they may be read."""
+    makes_room: bool = False
+    """Whether another pod of the model is being deleted while one of these has no place."""
+    durations: Mapping[str, float] = field(default_factory=dict)
+    """How long each phase took in the model's latest start that succeeded, in seconds."""
+    silence_seconds: float = 0.0
+    """The longest silence of a log in that start."""
+    elsewhere: Elsewhere | None = None
+    """What leaving a node out needs, while a pause is on for one that is to blame."""
+    kept_at: str = ""
+    """Where the evidence of this start lies; empty while nothing is kept."""
 
     @property
     def leaders(self) -> tuple[Manifest, ...]:
@@ -56,7 +78,12 @@ def with_words(state: GroupState, ports: Ports, namespace: str) -> GroupState:
     words = {
         pod_state.name(pod): last_words(ports, namespace, pod) for pod in state.pods if not pod_state.is_ready(pod)
     }
-    return GroupState(state.lws, state.pods, _events(state.lws, ports, namespace), words)
+    return replace(with_events(state, ports, namespace), words=words)
+
+
+def with_events(state: GroupState, ports: Ports, namespace: str) -> GroupState:
+    """With what happened to it."""
+    return replace(state, events=_events(state.lws, ports, namespace))
 
 
 def last_words(ports: Ports, namespace: str, pod: Manifest) -> str:
@@ -108,12 +135,12 @@ def recreations(state: GroupState) -> tuple[int, float]:
         if event.get("reason") == "Scheduled" and _is_leader(about.get("name", ""), state):
             placed.setdefault(about["name"], set()).add(about.get("uid", ""))
     count = max(sum(map(_count, told)), sum(len(uids) - 1 for uids in placed.values()))
-    return count, max(map(_last_seen, told), default=0.0)
+    return count, max(map(last_seen, told), default=0.0)
 
 
 def warnings(state: GroupState, most: int = 3) -> list[str]:
     """The newest warnings, newest first."""
-    bad = sorted((event for event in state.events if event.get("type") == "Warning"), key=_last_seen, reverse=True)
+    bad = sorted((event for event in state.events if event.get("type") == "Warning"), key=last_seen, reverse=True)
     return [f"{event['involvedObject'].get('name')}: {event['reason']}: {event['message']}" for event in bad[:most]]
 
 
@@ -135,7 +162,7 @@ def _events(lws: Manifest | None, ports: Ports, namespace: str) -> tuple[Manifes
     born = clock.seconds(lws["metadata"].get("creationTimestamp")) or 0.0
     events = ports.cluster.list(kinds.EVENT, namespace)
     return tuple(
-        event for event in events if _concerns(event.get("involvedObject", {}), name, uid, _last_seen(event), born)
+        event for event in events if _concerns(event.get("involvedObject", {}), name, uid, last_seen(event), born)
     )
 
 
@@ -150,8 +177,11 @@ def _count(event: Manifest) -> int:
     return max(event.get("count") or 1, (event.get("series") or {}).get("count") or 1)
 
 
-def _last_seen(event: Manifest) -> float:
-    series = (event.get("series") or {}).get("lastObservedTime")
-    moments: Sequence[str | None] = (series, event.get("lastTimestamp"), event.get("eventTime"))
-    created = event["metadata"].get("creationTimestamp")
-    return max((clock.seconds(moment) or 0.0 for moment in (*moments, created)), default=0.0)
+def last_seen(event: Manifest) -> float:
+    """When an event happened last, in seconds since the epoch."""
+    return happened.last(event)
+
+
+def moments(texts: Iterable[str | None]) -> list[float]:
+    """The times among these, in seconds since the epoch."""
+    return [found for text in texts if (found := clock.seconds(text)) is not None]

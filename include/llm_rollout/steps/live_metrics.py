@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from llm_rollout.canary import live_readings
+from llm_rollout.canary.live_readings import Reading
 from llm_rollout.errors import Transient
 from llm_rollout.ports import Endpoint, Ports
 from llm_rollout.spec import RolloutSpec
@@ -43,13 +45,16 @@ def read(spec: RolloutSpec, ports: Ports, leaders: Iterable[str]) -> Load:
     Raises:
         Transient: A leader did not answer: no number is known then, not even a part of the sum.
     """
-    texts = []
-    for leader in leaders:
-        reply = ports.server.get(Endpoint(spec.namespace, "pods", leader, spec.server.port), "/metrics")
-        if reply.status != _OK:
-            raise Transient(f"/metrics of {leader} answered {reply.status}")
-        texts.append(str(reply.body))
-    return parse("\n".join(texts))
+    return parse("\n".join(_text(ports, spec.namespace, spec.server.port, leader) for leader in leaders))
+
+
+def read_each(ports: Ports, namespace: str, port: int, leaders: Iterable[str]) -> dict[str, Reading]:
+    """Each leader's counters and histograms, which a judge compares over time.
+
+    Raises:
+        Transient: A leader did not answer.
+    """
+    return {leader: live_readings.parse(_text(ports, namespace, port, leader)) for leader in leaders}
 
 
 def parse(text: str) -> Load:
@@ -63,3 +68,10 @@ def parse(text: str) -> Load:
         if match["name"] == "vllm:request_success_total" and reason:
             ended[reason[1]] = ended.get(reason[1], 0.0) + float(match["value"])
     return Load(int(sum(ended.values())), int(ended.get("error", 0)), int(ended.get("abort", 0)), int(waiting))
+
+
+def _text(ports: Ports, namespace: str, port: int, leader: str) -> str:
+    reply = ports.server.get(Endpoint(namespace, "pods", leader, port), "/metrics")
+    if reply.status != _OK:
+        raise Transient(f"/metrics of {leader} answered {reply.status}")
+    return str(reply.body)

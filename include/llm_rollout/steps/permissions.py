@@ -42,8 +42,12 @@ FOR_AUTOSCALING = (Permission(kinds.HORIZONTAL_POD_AUTOSCALER, ("create", "patch
 FOR_POD_MONITOR = (Permission(kinds.POD_MONITOR, ("get", "create", "patch")),)
 FOR_ATTACHMENTS = (Permission(kinds.NETWORK_ATTACHMENT, ("list",)),)
 
-WHERE_ALLOWED = (Permission(kinds.IP_POOL, ("list",), everywhere=True),)
-"""What is read where it may be; without it the inventory of the fabric says what it could not tell."""
+WHERE_ALLOWED = (
+    Permission(kinds.IP_POOL, ("list",), everywhere=True),
+    Permission(kinds.CUSTOM_RESOURCE_DEFINITION, ("get",), everywhere=True),
+)
+"""What is read where it may be. Without the first the inventory of the fabric says what it could not tell, without the
+second LeaderWorkerSet's own bound on recreations is not set."""
 
 
 def needed(spec: RolloutSpec) -> tuple[Permission, ...]:

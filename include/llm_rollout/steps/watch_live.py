@@ -1,22 +1,29 @@
-"""Live traffic on the new revision is healthy for the bake time, the old groups still warm."""
+"""Live traffic on the new revision is healthy for the bake time, the old groups still warm.
+
+The judge goes on, now against the old revision's own history: ``canary.live``. Where its windows stand is in a
+ConfigMap beside the record (``live_journal``), so that whoever looks next goes on with the same pots.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llm_rollout import record
 from llm_rollout.errors import Transient
 from llm_rollout.ports import Ports
 from llm_rollout.rollout import Rollout
-from llm_rollout.steps import group_state, live_metrics, pod_state, traffic
+from llm_rollout.steps import group_state, live_judgement, live_metrics, pod_state, traffic
 from llm_rollout.steps.group_state import GroupState
+from llm_rollout.steps.live_judgement import Judged
 from llm_rollout.steps.live_metrics import Load
 from llm_rollout.steps.traffic import Traffic
 from llm_rollout.verdict import Done, Fail, Verdict, Wait
 
-FEWEST_ERRORS = 3
-"""So many errors at least, before their share counts: one failed request of the first ten is no trend."""
+MOST_FAILED = 0.2
+"""A larger share of failed requests is no matter of statistics: the old revision is warm, so traffic goes back."""
+FEWEST_REQUESTS = 50
+"""So many requests at least before that counts: a burst of a second is no trend."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class Seen:
     traffic: Traffic
     live: GroupState
     load: Load | None
+    judged: Judged = field(default_factory=Judged)
+    """What the judge goes on, window after window."""
 
 
 def observe(rollout: Rollout, ports: Ports) -> Seen:
@@ -33,11 +42,13 @@ def observe(rollout: Rollout, ports: Ports) -> Seen:
     spec, plan = rollout.spec, rollout.planned
     state = group_state.observe(ports, spec.namespace, spec.name, plan.revision_id, plan.lws)
     state = group_state.with_words(state, ports, spec.namespace)
-    return Seen(traffic.observe(spec, ports), state, _load(rollout, ports, state))
+    switched = traffic.observe(spec, ports)
+    judged = live_judgement.observe(rollout, ports, switched, state)
+    return Seen(switched, state, _load(rollout, ports, state), judged)
 
 
 def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
-    """Any group lost or too many errors ends the bake; only a reading of the counters at its end is a good end."""
+    """A lost group, a wave of errors or the judge ends the bake; it ends well only where the counters can be read."""
     spec, plan = rollout.spec, rollout.planned
     if seen.traffic.selected != plan.revision_id:
         return Fail(
@@ -48,17 +59,22 @@ def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
     bad = _unhealthy(rollout, seen)
     if bad is not None:
         return bad
-    evidence: dict[str, Any] = {"load": seen.load.as_json() if seen.load else None}
+    noted = live_judgement.step(rollout, seen.judged, seen.traffic.switched_at, now)
+    if noted is not None:
+        return noted
+    evidence: dict[str, Any] = {"load": seen.load.as_json() if seen.load else None, **_judged(seen)}
     left = seen.traffic.switched_at + spec.timing.bake_seconds - now
     if left > 0:
         return Wait(f"live on {plan.revision_id}, {_told(seen.load)}", {"seconds_left": round(left), **evidence})
     if seen.load is None:
         return Wait("the bake time is over, but the leaders' metrics cannot be read", evidence)
-    return Done(f"{plan.revision_id} was healthy on live traffic for {spec.timing.bake_seconds} s", evidence)
+    return Done(f"{plan.revision_id} {_shown(spec.timing.bake_seconds, seen.load, seen.judged)}", evidence)
 
 
 def act(plan: object, ports: Ports) -> None:
-    """Nothing: watching is observing."""
+    """Note where the watch stands."""
+    if isinstance(plan, live_judgement.Note):
+        live_judgement.act(plan, ports)
 
 
 def _unhealthy(rollout: Rollout, seen: Seen) -> Fail | None:
@@ -70,15 +86,28 @@ def _unhealthy(rollout: Rollout, seen: Seen) -> Fail | None:
             "read why in the evidence; traffic goes back to the revision before",
             {"pods": lost, "events": group_state.warnings(seen.live)},
         )
-    load, limit = seen.load, rollout.spec.canary.max_error_rate
-    if load is None or load.errors < FEWEST_ERRORS or load.errors <= limit * load.finished:
-        return None
+    load = seen.load
+    if load is None or load.finished < FEWEST_REQUESTS or load.errors <= MOST_FAILED * load.finished:
+        return live_judgement.worse(rollout, seen.judged)
     return Fail(
         f"{load.errors} of {load.finished} live requests ended with an error since the switch "
-        f"({load.errors / load.finished:.1%}, canary.max_error_rate is {limit:.1%})",
+        f"({load.errors / load.finished:.1%}, more than {MOST_FAILED:.0%} are never borne)",
         "read the leaders' logs in the evidence of roll_back; traffic goes back to the revision before",
-        {"load": load.as_json()},
+        {"load": load.as_json(), **_judged(seen)},
     )
+
+
+def _judged(seen: Seen) -> dict[str, Any]:
+    found = live_judgement.evidence(seen.judged)
+    return {"judged": found} if found else {}
+
+
+def _shown(bake_seconds: int, load: Load, judged: Judged) -> str:
+    """What the bake proves: without traffic that the groups serve, and no more."""
+    if judged.standing is None or not judged.standing.windows:
+        counts = f"{load.finished} requests since the switch, {load.errors} errors"
+        return f"served for {bake_seconds} s, too little live traffic to judge: {counts}"
+    return f"was healthy on live traffic for {bake_seconds} s: {live_judgement.summary(judged)}"
 
 
 def _load(rollout: Rollout, ports: Ports, state: GroupState) -> Load | None:

@@ -50,6 +50,7 @@ class FakeCluster:
         """See ``ports.Cluster``: what was applied before and is no longer there is taken away."""
         key = _key_of(manifest)
         live = self._objects.get(key)
+        manifest = self._at_its_version(manifest, live)
         if live is None:
             created = self._insert("apply", manifest)
         else:
@@ -142,6 +143,15 @@ class FakeCluster:
         stored = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(self._version)}}
         self._objects[key] = _copy(stored)
         return _copy(stored)
+
+    @staticmethod
+    def _at_its_version(manifest: Manifest, live: Manifest | None) -> Manifest:
+        """An apply that names a version is for exactly that one, and the version is no field that it owns."""
+        metadata = dict(manifest["metadata"])
+        wanted = metadata.pop("resourceVersion", None)
+        if wanted is not None and (live is None or wanted != live["metadata"]["resourceVersion"]):
+            raise Conflict(f"{_named(manifest)}: the object has been modified")
+        return {**manifest, "metadata": metadata}
 
     @staticmethod
     def _refuse_immutable(live: Manifest, wanted: Manifest) -> None:

@@ -67,9 +67,9 @@ class Controllers:
             self._end(lws, pods)
             return
         wanted = dict(_members(lws))
-        stale = [pod for pod in pods if pod["metadata"]["annotations"]["generation"] != _generation(lws)]
-        for pod in stale:
-            self.cluster.forget(pod)
+        for pod in pods:
+            if pod["metadata"]["name"] not in wanted or not _may_stay(lws, pod):
+                self.cluster.forget(pod)
         there = {pod["metadata"]["name"] for pod in self._pods(lws)}
         for name, role in wanted.items():
             if name not in there:
@@ -95,7 +95,7 @@ class Controllers:
             "name": name,
             "namespace": lws["metadata"]["namespace"],
             "labels": {**template["metadata"]["labels"], "leaderworkerset.sigs.k8s.io/name": lws["metadata"]["name"]},
-            "annotations": {"generation": _generation(lws)},
+            "annotations": {"revision": _revision(lws)},
         }
         node = self._free_node(template["spec"])
         spec = {**template["spec"], **({"nodeName": node} if node else {})}
@@ -133,7 +133,8 @@ class Controllers:
             self._show_container(pod, {"waiting": {"reason": start.waiting, "message": "no such image"}}, ready=False)
             return
         self.logs[name, False] = start.log
-        if leads and age >= 1 and self.crashed.get(lws["metadata"]["name"], 0) < start.crashes:
+        dies = age >= 1 and self.crashed.get(lws["metadata"]["name"], 0) < start.crashes
+        if leads and (dies or _has_crashed(pod)):
             self._crash(lws, pod, start)
             return
         ready = age >= start.seconds if leads else age >= 0
@@ -142,12 +143,14 @@ class Controllers:
     def _crash(self, lws: Manifest, pod: Manifest, start: Start) -> None:
         """The first tick shows the crash, the next recreates the group."""
         name = lws["metadata"]["name"]
-        if pod.get("status", {}).get("containerStatuses", [{}])[0].get("state", {}).get("terminated"):
-            self.crashed[name] = self.crashed.get(name, 0) + 1
+        if _has_crashed(pod):
+            if lws["spec"]["leaderWorkerTemplate"]["restartPolicy"] == "None":
+                return
             self.event(lws, "RecreateGroup", f"Worker pod {pod['metadata']['name']} failed, deleted leader pod")
             for member in self._pods(lws):
                 self.cluster.forget(member)
             return
+        self.crashed[name] = self.crashed.get(name, 0) + 1
         self.logs[pod["metadata"]["name"], False] = start.log + start.last_words
         ended = {"exitCode": start.exit_code, "reason": "Error", "finishedAt": clock.rfc3339(self.now())}
         self._show_container(pod, {"terminated": ended}, ready=False)
@@ -163,16 +166,18 @@ class Controllers:
 
     def _report(self, lws: Manifest) -> None:
         ready, size = 0, lws["spec"]["leaderWorkerTemplate"]["size"]
-        pods = [pod["metadata"]["name"] for pod in self._pods(lws) if _is_ready(pod)]
+        pods = {pod["metadata"]["name"]: pod for pod in self._pods(lws)}
+        up = [name for name, pod in pods.items() if _is_ready(pod)]
+        leads = lws["metadata"]["name"].count("-") + 1
         for group in range(lws["spec"]["replicas"]):
             leader = f"{lws['metadata']['name']}-{group}"
-            ready += sum(name == leader or name.startswith(f"{leader}-") for name in pods) == size
+            ready += sum(name == leader or name.startswith(f"{leader}-") for name in up) == size
         complete = ready == lws["spec"]["replicas"]
         status = {
             "observedGeneration": lws["metadata"]["generation"],
             "replicas": lws["spec"]["replicas"],
             "readyReplicas": ready,
-            "updatedReplicas": lws["spec"]["replicas"],
+            "updatedReplicas": sum(name.count("-") == leads and _is_updated(lws, pod) for name, pod in pods.items()),
             "conditions": [
                 {"type": "Available", "status": "True" if complete else "False"},
                 {"type": "Progressing", "status": "False" if complete else "True"},
@@ -267,14 +272,28 @@ def _node_of(job: Manifest, index: int) -> str:
     return str(required["nodeSelectorTerms"][0]["matchExpressions"][0]["values"][index]) if required else "node-1"
 
 
-def _generation(lws: Manifest) -> str:
-    """Stands for the template's revision: an applied change restarts the pods."""
-    return str(lws["metadata"]["generation"])
+def _revision(lws: Manifest) -> str:
+    """Of what the real controller makes a revision: a new one restarts the groups from the partition on."""
+    return names.short([lws["spec"].get("networkConfig"), lws["spec"]["leaderWorkerTemplate"]])
+
+
+def _may_stay(lws: Manifest, pod: Manifest) -> bool:
+    group = pod["metadata"]["name"].removeprefix(f"{lws['metadata']['name']}-").partition("-")[0]
+    partition = lws["spec"].get("rolloutStrategy", {}).get("rollingUpdateConfiguration", {}).get("partition", 0)
+    return _is_updated(lws, pod) or int(group) < partition
+
+
+def _is_updated(lws: Manifest, pod: Manifest) -> bool:
+    return bool(pod["metadata"]["annotations"]["revision"] == _revision(lws))
 
 
 def _holds_gpus(pod: Manifest) -> bool:
     limits = [container.get("resources", {}).get("limits", {}) for container in pod["spec"].get("containers", [])]
     return any(_GPU in limit for limit in limits) and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+
+
+def _has_crashed(pod: Manifest) -> bool:
+    return "terminated" in pod["status"].get("containerStatuses", [{}])[0].get("state", {})
 
 
 def _is_ready(pod: Manifest) -> bool:

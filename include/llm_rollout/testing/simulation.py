@@ -59,6 +59,10 @@ class FakeLogs:
         text = self._controllers.logs.get((pod, previous), "")
         return "".join(text.splitlines(keepends=True)[-lines:])
 
+    def stamped(self, namespace: str, pod: str, container: str, lines: int, *, previous: bool = False) -> str:
+        """See ``ports.PodLogs``; the controllers print without times unless they put them there themselves."""
+        return self.tail(namespace, pod, container, lines, previous=previous)
+
 
 @dataclass
 class FakeAccess:

@@ -1,0 +1,1 @@
+"""How fast and how rightly failed cold starts are explained, on the devcluster."""
