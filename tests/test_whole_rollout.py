@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 
 from llm_rollout import kinds, names, record, runner
@@ -84,6 +86,7 @@ def test_a_first_deployment_runs_every_step_and_nothing_twice(world):
         *[what for what in changes_of(world) if "chat-fabric-" in what][:2],
         f"apply LeaderWorkerSet {candidate.lws}",
         "apply Service chat-api",
+        f"apply LeaderWorkerSet {candidate.lws}",
         *[what for what in changes_of(world) if what.startswith("create Job chat-canary-")],
         "replace Service chat-api",
     ]
@@ -333,8 +336,10 @@ def test_a_worker_killed_before_any_write_leaves_nothing_that_a_rerun_does_not_f
     assert revision_ids(world) == [found.current.revision_id] == [selected(world)]
     assert found.current.commit == COMMITS["v2"]
     assert found.previous.commit == COMMITS["v1"]
-    created = [what for what in world.cluster.writes if what.startswith(("create", "apply Leader"))]
+    created = [what for what in world.cluster.writes if what.startswith("create")]
     assert len(created) == len(set(created))
+    applied = Counter(what for what in world.cluster.writes if what.startswith("apply Leader"))
+    assert set(applied.values()) == {2}, "once to start, once to hand it to the controller"
 
 
 def bad_node_2(job):

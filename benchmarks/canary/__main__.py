@@ -22,7 +22,9 @@ from benchmarks.canary.worlds import HOLD, NULLS, QUIET, REGRESSIONS, WORSE, Wor
 
 PAGE = Path("docs/studies/canary-judge.md")
 _FULL = {"nulls": 3000, "regressions": 1500, "odd": 400, "peers": 600}
-_SHORT = {"nulls": 200, "regressions": 100, "odd": 25, "peers": 12}
+_SHORT = {"nulls": 100, "regressions": 50, "odd": 25, "peers": 25}
+_AT_ONCE = 25
+"""Runs that a process plays before it takes others."""
 _MOST_FALSE, _LEAST_FOUND, _MOST_WRONG, _MOST_PAIRS = 3.0, 97.0, 5.0, 1200
 Results = Mapping[tuple[str, str], Tally]
 Rows = list[list[str]]
@@ -47,12 +49,21 @@ def main() -> int:
 
 
 def _play(runs: Mapping[str, int], processes: int) -> Results:
-    tasks = [(OURS, world, runs["nulls"]) for world in NULLS]
-    tasks += [(OURS, world, runs["regressions"]) for world in REGRESSIONS]
-    tasks += [(OURS, world, runs["odd"]) for world in (*QUIET, *WORSE, *HOLD)]
-    tasks += [(rule, world, runs["peers"]) for rule in RULES if rule != OURS for world in (*NULLS, *REGRESSIONS)]
+    tasks = [task for world in NULLS for task in _tasks((OURS,), world, runs["nulls"])]
+    tasks += [task for world in REGRESSIONS for task in _tasks((OURS,), world, runs["regressions"])]
+    tasks += [task for world in (*QUIET, *WORSE, *HOLD) for task in _tasks((OURS,), world, runs["odd"])]
+    others = tuple(rule for rule in RULES if rule != OURS)
+    tasks += [task for world in (*NULLS, *REGRESSIONS) for task in _tasks(others, world, runs["peers"])]
+    results: dict[tuple[str, str], Tally] = {}
     with Pool(processes) as pool:
-        return {(rule, name): tally for rule, name, tally in pool.imap_unordered(study, tasks)}
+        for found in pool.imap(study, tasks):
+            for key, tally in found.items():
+                results.setdefault(key, Tally()).join(tally)
+    return results
+
+
+def _tasks(rules: tuple[str, ...], world: World, runs: int) -> list[tuple[tuple[str, ...], World, range]]:
+    return [(rules, world, range(start, min(start + _AT_ONCE, runs))) for start in range(0, runs, _AT_ONCE)]
 
 
 def _standard(results: Results) -> Rows:

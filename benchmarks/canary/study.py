@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -14,7 +14,9 @@ from llm_rollout.canary.rounds import Pair
 from llm_rollout.canary.rules import Rules
 
 OURS = "llm-rollout"
-Rule = Callable[[Iterator[list[Pair]]], tuple[str, int]]
+FIRST_SEED = 20_000
+"""The limits of the judge were chosen on other rollouts."""
+Rule = Callable[[Iterable[list[Pair]]], tuple[str, int]]
 
 
 @dataclass
@@ -23,7 +25,17 @@ class Tally:
 
     ends: Counter[str] = field(default_factory=Counter)
     pairs: dict[str, list[int]] = field(default_factory=dict)
-    metrics: Counter[str] = field(default_factory=Counter)
+
+    def add(self, end: str, pairs: int) -> None:
+        """One run more."""
+        self.ends[end] += 1
+        self.pairs.setdefault(end, []).append(pairs)
+
+    def join(self, other: Tally) -> None:
+        """The runs of another tally more."""
+        self.ends += other.ends
+        for end, pairs in other.pairs.items():
+            self.pairs.setdefault(end, []).extend(pairs)
 
     @property
     def runs(self) -> int:
@@ -39,7 +51,7 @@ class Tally:
         return median(self.pairs[end]) if self.pairs.get(end) else None
 
 
-def ours(rounds: Iterator[list[Pair]]) -> tuple[str, int]:
+def ours(rounds: Iterable[list[Pair]]) -> tuple[str, int]:
     """The shipped rules."""
     judge = Judge(Rules())
     standing = judge.begin()
@@ -53,12 +65,12 @@ def ours(rounds: Iterator[list[Pair]]) -> tuple[str, int]:
 RULES: dict[str, Rule] = {OURS: ours, **peers.RULES}
 
 
-def study(task: tuple[str, World, int]) -> tuple[str, str, Tally]:
-    """The tally of so many runs, from fixed seeds: every rule sees the same rollouts."""
-    rule, world, runs = task
-    tally = Tally()
-    for seed in range(runs):
-        end, pairs = RULES[rule](world.rounds(seed))
-        tally.ends[end] += 1
-        tally.pairs.setdefault(end, []).append(pairs)
-    return rule, world.name, tally
+def study(task: tuple[tuple[str, ...], World, range]) -> dict[tuple[str, str], Tally]:
+    """The tally of each rule over one run for each seed: every rule sees the same rollouts."""
+    rules, world, seeds = task
+    tallies = {(rule, world.name): Tally() for rule in rules}
+    for seed in seeds:
+        rounds = list(world.rounds(FIRST_SEED + seed))
+        for rule in rules:
+            tallies[rule, world.name].add(*RULES[rule](rounds))
+    return tallies

@@ -6,19 +6,29 @@ right in 90 % of its answers; each side alone is wrong in 2 %. The two times of 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import exp, log, sqrt
+from math import log, sqrt
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llm_rollout.canary.rounds import Answer, Pair
 
 ROUND_PAIRS, HORIZON_PAIRS = 50, 3000
 TTFT_MS, SPREAD, ITL_MS, ITL_SPREAD, TOKENS = 300.0, 0.5, 30.0, 0.1, 64
 BOTH_WRONG, ALONE_WRONG = 0.08, 0.02
-_LONG_PROMPT = 20.0
+_LONG_PROMPT, _STALL = 20.0, 5.5
 _FIRST, _LAST = 1000, 2000
 """The middle third, in pairs."""
+_AT = np.arange(HORIZON_PAIRS)
+_INCIDENT = (_AT >= _FIRST) & (_AT < _LAST)
+_FAILED = Answer(ok=False)
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -67,64 +77,69 @@ class World:
 
     def rounds(self, seed: int) -> Iterator[list[Pair]]:
         """What is measured, up to the horizon."""
-        source, at = random.Random(f"{self.name} {seed}"), 0
-        sides = (_Running(self, self.stable, source), _Running(self, self.candidate, source))
-        while at < HORIZON_PAIRS:
-            size = min(self.round_pairs, HORIZON_PAIRS - at)
-            yield [self._pair(source, sides, at + one) for one in range(size)]
-            at += size
-
-    def _pair(self, source: random.Random, sides: tuple[_Running, _Running], at: int) -> Pair:
-        shared = self.drift * at / HORIZON_PAIRS
-        if self.prompt_mix and source.random() < 0.5:  # noqa: PLR2004 - half
-            shared += log(_LONG_PROMPT)
-        chance = source.random()
-        wrong = (chance < BOTH_WRONG or 0.9 <= chance < 0.9 + ALONE_WRONG, chance < BOTH_WRONG + self.lost)  # noqa: PLR2004 - not overlapping
-        stable, candidate = (side.answer(at, shared, bad) for side, bad in zip(sides, wrong, strict=True))
-        return Pair(stable, candidate)
+        source = np.random.default_rng([seed, crc32(self.name.encode())])
+        shared = self.drift * _AT / HORIZON_PAIRS
+        if self.prompt_mix:
+            shared = shared + log(_LONG_PROMPT) * _chance(source, 0.5)
+        luck = source.random(HORIZON_PAIRS)
+        wrong = (luck < BOTH_WRONG) | (luck >= 1 - ALONE_WRONG), luck < BOTH_WRONG + self.lost
+        sides = (self.stable, wrong[0]), (self.candidate, wrong[1])
+        stable, candidate = (_answers(self, side, source, shared, bad) for side, bad in sides)
+        pairs = list(map(Pair, stable, candidate))
+        for start in range(0, HORIZON_PAIRS, self.round_pairs):
+            yield pairs[start : start + self.round_pairs]
 
 
-class _Running:
-    """A side in one run, with what it remembers."""
+def _answers(world: World, side: Side, source: np.random.Generator, shared: Floats, wrong: Flags) -> list[Answer]:
+    """What one side answers in one run."""
+    fails = source.random(HORIZON_PAIRS) < _failing(world, side, source)
+    own = _noise(world, source)
+    ttft = TTFT_MS * np.exp(shared + own + side.spread * _deviations(world, source) + _INCIDENT * log(world.incident[0]))
+    ttft *= side.slower * (1 + side.warmup * np.exp(-_AT / 100)) * np.where(_chance(source, side.stalls), _STALL, 1.0)
+    itl = ITL_MS * side.itl_slower * np.exp(own + ITL_SPREAD * source.normal(size=HORIZON_PAIRS))
+    wrong = wrong | (_windows(source, world.wrong_bursts, ROUND_PAIRS) & _chance(source, 0.5))
+    grades: list[Any] = [None] * HORIZON_PAIRS if side.no_grades else (~wrong).tolist()
+    columns = zip(fails.tolist(), ttft.tolist(), (ttft + itl * (TOKENS - 1)).tolist(), grades, strict=True)
+    answers = [_FAILED if failed else Answer(True, *times, TOKENS, grade) for failed, *times, grade in columns]
+    return [each._replace(ttft_ms=None, total_ms=None, tokens=None) for each in answers] if side.no_times else answers
 
-    def __init__(self, world: World, side: Side, source: random.Random) -> None:
-        self._world, self._side, self._source = world, side, source
-        self._noise = self._last = 0.0
-        self._burst = self._wrong_burst = False
 
-    def answer(self, at: int, shared: float, wrong: bool) -> Answer:  # noqa: FBT001 - of this prompt
-        world, side, source = self._world, self._side, self._source
-        self._window(at)
-        incident = _FIRST <= at < _LAST
-        if source.random() < self._failing(at):
-            return Answer(ok=False)
-        times = shared + self._noise + log(side.slower) + (log(world.incident[0]) if incident else 0.0)
-        self._last = world.memory * self._last + sqrt(1 - world.memory**2) * source.gauss(0, 1)
-        ttft = TTFT_MS * exp(times + side.spread * self._last) * (1 + side.warmup * exp(-at / 100))
-        if side.stalls and source.random() < side.stalls:
-            ttft *= 5.5
-        correct = None if side.no_grades else not (wrong or (self._wrong_burst and source.random() < 0.5))  # noqa: PLR2004 - half
-        if side.no_times:
-            return Answer(True, correct=correct)
-        itl = ITL_MS * side.itl_slower * exp(self._noise + ITL_SPREAD * source.gauss(0, 1))
-        return Answer(True, ttft, ttft + itl * (TOKENS - 1), TOKENS, correct)
+def _failing(world: World, side: Side, source: np.random.Generator) -> Floats:
+    """The chance of each request to fail."""
+    found = side.errors + _INCIDENT * world.incident[1]
+    if side.error_burst:
+        found[slice(*side.error_burst)] = 0.5
+    found[_windows(source, world.bursts, ROUND_PAIRS)] = 0.5
+    if side.dead_from is not None:
+        found[side.dead_from :] = 1.0
+    return found
 
-    def _window(self, at: int) -> None:
-        world, source = self._world, self._source
-        if world.noise and at % world.noise_requests == 0:
-            self._noise = source.gauss(0, world.noise)
-        if at % ROUND_PAIRS == 0:
-            self._burst = source.random() < world.bursts
-            self._wrong_burst = source.random() < world.wrong_bursts
 
-    def _failing(self, at: int) -> float:
-        side = self._side
-        if side.dead_from is not None and at >= side.dead_from:
-            return 1.0
-        burst = side.error_burst
-        if self._burst or (burst and burst[0] <= at < burst[1]):
-            return 0.5
-        return side.errors + (self._world.incident[1] if _FIRST <= at < _LAST else 0.0)
+def _noise(world: World, source: np.random.Generator) -> Floats:
+    """What slows a side alone for some requests."""
+    windows = source.normal(0, world.noise, -(-HORIZON_PAIRS // world.noise_requests))
+    return np.repeat(windows, world.noise_requests)[:HORIZON_PAIRS]
+
+
+def _deviations(world: World, source: np.random.Generator) -> Floats:
+    """Of the logarithms of the times, with memory where the world has one."""
+    fresh = source.normal(size=HORIZON_PAIRS)
+    if not world.memory:
+        return fresh
+    found, last, new = [], 0.0, sqrt(1 - world.memory**2)
+    for each in fresh.tolist():
+        last = world.memory * last + new * each
+        found.append(last)
+    return np.array(found)
+
+
+def _chance(source: np.random.Generator, part: float) -> Flags:
+    return source.random(HORIZON_PAIRS) < part
+
+
+def _windows(source: np.random.Generator, part: float, requests: int) -> Flags:
+    """Requests of windows that have a chance each."""
+    return np.repeat(source.random(-(-HORIZON_PAIRS // requests)) < part, requests)[:HORIZON_PAIRS]
 
 
 NULLS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,6 +25,7 @@ COMMIT = "1" * 40
 NOBODY = "llm-rollout.dev/nobody"
 """Who runs the Jobs and places the pods: nobody, so that they stay as they are until the benchmark changes them."""
 _THREADS = 8
+_EXISTS = 409
 _OF_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation")
 
 
@@ -51,11 +52,9 @@ def clear(api_client: Any) -> None:
 def create(api_client: Any, count: int) -> list[str]:
     """Have so many models wait; the answer is their Jobs' names."""
     core = client.CoreV1Api(api_client)
-    try:
-        core.create_namespace({"metadata": {"name": NAMESPACE}})
-    except client.ApiException as error:
-        if error.status != 409:  # noqa: PLR2004 - it exists
-            raise
+    _ensure(lambda: core.create_namespace({"metadata": {"name": NAMESPACE}}))
+    # No pod is taken before its service account is there, and its controller may be late.
+    _ensure(lambda: core.create_namespaced_service_account(NAMESPACE, {"metadata": {"name": "default"}}))
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(lambda number: _create(KubeCluster(api_client), number), range(count)))
 
@@ -70,6 +69,14 @@ def complete(api_client: Any, job: str) -> None:
         path, "PATCH", {}, [], {"Content-Type": "application/merge-patch+json"}, body=body,
         auth_settings=["BearerToken"], _preload_content=False,
     )  # fmt: skip
+
+
+def _ensure(create: Callable[[], object]) -> None:
+    try:
+        create()
+    except client.ApiException as error:
+        if error.status != _EXISTS:
+            raise
 
 
 def _create(cluster: KubeCluster, number: int) -> str:

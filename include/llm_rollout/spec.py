@@ -163,7 +163,12 @@ class Canary(_Part):
     error_margin: float = Field(0.01, gt=0, lt=1, description="Promote proves: errors not up by so much.")
     quality_margin: float = Field(0.03, gt=0, lt=1, description="Promote proves: right answers not down by so much.")
     min_accuracy: float = Field(0.5, ge=0, le=1, description="First deployment: part of the answers that is right.")
-    max_error_rate: float = Field(0.02, ge=0, le=1, description="First deployment: part of the requests that fail.")
+    max_error_rate: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="Part of the requests that fail: in a first deployment, and live where the old rate is unknown.",
+    )
     max_ttft_ms: float | None = Field(None, gt=0, description="First deployment: 95 of 100 first tokens come by then.")
     deadline_seconds: int = Field(3600, ge=30, le=_DAY_SECONDS)
 

@@ -2,6 +2,7 @@ import random
 
 import pytest
 
+from devcluster.standins.vllm.metrics import Metrics
 from llm_rollout.canary import live
 from llm_rollout.canary.live import Limit
 from llm_rollout.canary.live_readings import Reading, Times, parse
@@ -210,3 +211,19 @@ vllm:e2e_request_latency_seconds_bucket{engine="0",le="0.3",model_name="chat"} 1
 """
 
     assert parse(text) == Reading(14, 4, Times({"0.1": 5, "+Inf": 10}, 2.5), Times({"0.025": 99}))
+
+
+def test_what_the_stand_in_reports_is_read():
+    metrics = Metrics("chat")
+    for seconds in (0.05, 0.3, 3.0):
+        metrics.observe("time_to_first_token_seconds", seconds)
+        metrics.observe("inter_token_latency_seconds", seconds / 10)
+    for reason in ("stop", "length", "error", "abort"):
+        metrics.finish(reason)
+
+    found = parse(metrics.text(0, 0, 0.0))
+
+    assert (found.finished, found.errors) == (3, 1)
+    assert (found.ttft.count, found.ttft.kept["0.06"], found.ttft.kept["0.5"]) == (3, 1, 2)
+    assert found.ttft.seconds == pytest.approx(3.35)
+    assert (found.itl.count, found.itl.kept["0.01"]) == (3, 1)

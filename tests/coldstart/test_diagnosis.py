@@ -100,6 +100,23 @@ def test_leader_and_worker_with_other_flags_are_told_apart_from_the_error_they_d
     assert "4096" in cause.message
 
 
+def test_a_pod_that_was_evicted_and_deleted_at_once_has_ended_by_it():
+    told = event(1, "Evicted", "The node was low on resource: memory.", first=12)
+
+    said = deaths.find([life(1, running(), [(6, LOADS)], gone=True)], [told])
+
+    assert [(one.class_name, one.message) for one in said] == [("EVICTED", "The node was low on resource: memory.")]
+
+
+def test_what_a_rank_that_still_runs_has_said_comes_before_the_end_of_its_peer():
+    lost = "RuntimeError: [..] Connection closed by peer [10.64.0.3]:29501"
+    found = [life(0, running(), [(5, JOINS), (14, OOM)]), life(1, ended_at(1, 15), [(5, JOINS), (14.5, lost)])]
+
+    cause = diagnosis.diagnose([], found, Around(), BORN + 16).cause
+
+    assert (cause.class_name, cause.source) == ("GPU_OOM", found[0].name)
+
+
 def test_the_picture_shows_every_rank_its_phases_and_the_first_cause():
     found = [
         life(0, ended_at(1, 95), [(3, BANNER), (5, JOINS), (6, LOADS), (8, shards(30)), (90, CACHE), (94, OOM)]),

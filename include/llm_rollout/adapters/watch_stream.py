@@ -136,7 +136,7 @@ def _lines(reply: Any) -> Iterator[bytes]:
     except (HTTPError, OSError) as error:
         raise Transient(f"the watch broke: {type(error).__name__}") from error
     if rest.strip():
-        raise Transient("the watch broke in the middle of a line")
+        yield rest
 
 
 def _change(line: bytes) -> Change:

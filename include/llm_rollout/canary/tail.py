@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import log
-from statistics import median
 from typing import Any
 
 from llm_rollout.canary import bets
@@ -76,16 +75,18 @@ class Tail:
         values = sorted(chain.from_iterable(latest))
         if len(values) < _ENOUGH:
             return known
-        # What both sides suffer alike in this round is no tail: the limits move with the median of the two.
-        shift = median(times.stable_ttft + times.candidate_ttft) - values[len(values) // 2]
+        # What both sides suffer alike in this round is no tail: the limits move with the mean of the two. A median
+        # would leap where half of the prompts are long.
+        now = (sum(times.stable_ttft) + sum(times.candidate_ttft)) / (2 * len(times.ttft))
+        shift = now - sum(values) / len(values)
         return {name: values[int(part * len(values))] + shift for name, part in _QUANTILES.items()} | known
 
 
 def _excess(times: Times, limit: float, allowed: float) -> int:
     """Requests beyond the limit: the candidate's, with what it is allowed taken off, less stable's."""
-    candidate = sum(value - allowed > limit for value in times.candidate_ttft)
-    stable = sum(value > limit for value in times.stable_ttft)
-    return candidate - stable
+    candidate_limit = limit + allowed
+    candidate = sum([value > candidate_limit for value in times.candidate_ttft])
+    return candidate - sum([value > limit for value in times.stable_ttft])
 
 
 def _kept(latest: tuple[tuple[float, ...], ...], times: Times) -> tuple[tuple[float, ...], ...]:

@@ -59,15 +59,18 @@ def find(found: Iterable[Life], events: Sequence[Manifest]) -> list[Death]:
     return sorted(ends, key=lambda death: death.ended)
 
 
-def hanging(found: Iterable[Life], events: Sequence[Manifest], now: float) -> list[Death]:
-    """Ranks whose log says why they fail, and who then said nothing for a while, though their process is there."""
+def hanging(found: Iterable[Life], events: Sequence[Manifest], now: float, *, at_once: bool = False) -> list[Death]:
+    """Ranks whose log says why they fail, and who then said nothing for a while, though their process is there.
+
+    ``at_once`` does not wait for the silence: others have died of what such a rank says.
+    """
     silent = []
     for life in found:
         cause = starting.read(life.text).cause if life.text and not life.end and not life.gone else None
         if cause is None or cause.class_name in CONSEQUENCES:
             continue
         spoke = max([*lives.stamps(life.text)[-1:], cause.at or 0.0])
-        if spoke and now - spoke > _HANGS_SECONDS:
+        if spoke and (at_once or now - spoke > _HANGS_SECONDS):
             silent.append(_made(life, cause, cause.at or spoke, events))
     return silent
 
@@ -94,11 +97,12 @@ def _death(life: Life, events: Sequence[Manifest]) -> Death | None:
     """None while it lives, and where it was asked to end and had said nothing of its own before."""
     shown = starting.read(life.text).cause if life.text else None
     ended = clock.seconds(life.end.get("finishedAt"))
-    if not life.end and not (life.gone and shown is not None and shown.class_name not in CONSEQUENCES):
+    said = shown is not None and shown.class_name not in CONSEQUENCES
+    known = said or _from_outside(life, events) is not None
+    if not life.end and not (life.gone and known):
         return None
     asked = _asked_at(life.pod)
-    said_before = shown is not None and shown.class_name not in CONSEQUENCES
-    if asked is not None and (ended is None or ended >= asked) and not said_before and not _from_outside(life, events):
+    if asked is not None and (ended is None or ended >= asked) and not known:
         return None
     return _made(life, shown, ended, events)
 
@@ -129,6 +133,8 @@ def _from_outside(life: Life, events: Sequence[Manifest]) -> tuple[str, str] | N
     for event in happened.about(events, life.pod, "Killing"):
         if "failed liveness probe" in event["message"] or "failed startup probe" in event["message"]:
             return "PROBE_KILLED", event["message"]
+    for event in happened.about(events, life.pod, "Evicted"):
+        return "EVICTED", event["message"]
     return None
 
 

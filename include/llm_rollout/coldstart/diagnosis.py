@@ -33,9 +33,10 @@ def diagnose(known: Sequence[Death], found: Sequence[Life], around: Around, now:
         around: Events, nodes and patience.
         now: Seconds since the epoch.
     """
-    dead = deaths.latest_generation(
-        [*known, *deaths.find(found, around.events), *deaths.hanging(found, around.events, now)]
-    )
+    ended = [*known, *deaths.find(found, around.events)]
+    # A rank that still runs may have said long ago what the others died of.
+    only_followed = bool(ended) and all(one.class_name in CONSEQUENCES for one in deaths.latest_generation(ended))
+    dead = deaths.latest_generation([*ended, *deaths.hanging(found, around.events, now, at_once=only_followed)])
     stuck = [one.cause for one in obstacles.find([life for life in found if not life.gone], around) if one.counts(now)]
     first = first_cause.first([*(death.cause for death in dead), *stuck])
     if not dead or first is None:

@@ -24,6 +24,7 @@ from llm_rollout.steps import (
     group_state,
     pod_state,
     replanning,
+    restart_ledger,
 )
 from llm_rollout.steps.group_state import GroupState
 from llm_rollout.verdict import Act, Done, Fail, Verdict, Wait
@@ -63,7 +64,7 @@ def decide(rollout: Rollout, seen: GroupState, now: float) -> Verdict:
         )
     missing = group_state.not_serving(seen)
     if not missing and seen.replicas:
-        return _serving(seen)
+        return group_restarts.arm(rollout, seen) or _serving(seen)
     ranks = _ranks(seen)
     found = _diagnosis(rollout, seen, ranks, now)
     verdict = group_restarts.decide(rollout, seen, found.cause, now, seen.elsewhere) if found.settled else None
@@ -119,7 +120,7 @@ def _expected(rollout: Rollout, seen: GroupState) -> Expected:
 
 
 def _serving(seen: GroupState) -> Done:
-    count, _ = group_state.recreations(seen)
+    count = restart_ledger.read(seen.lws or {"metadata": {}}).failures
     failed = len({death.uid for death in seen.deaths})
     nodes = {pod_state.name(pod): pod_state.node(pod) for pod in seen.pods}
     recreated = f" after {count} recreations" if count else ""

@@ -110,7 +110,7 @@ def not_serving(state: GroupState) -> str:
     wanted = state.replicas * state.size
     checks = {
         "observed generation {} of {}": (status.get("observedGeneration", 0), lws["metadata"].get("generation", 0)),
-        "{} of {} groups updated": (status.get("updatedReplicas", 0), state.replicas),
+        "{} of {} groups updated": (status.get("updatedReplicas", 0), state.replicas - _partition(lws)),
         "{} of {} groups ready": (status.get("readyReplicas", 0), state.replicas),
         "{} of {} pods ready": (ready, wanted),
     }
@@ -122,20 +122,10 @@ def not_serving(state: GroupState) -> str:
     return ", ".join(missing)
 
 
-def recreations(state: GroupState) -> tuple[int, float]:
-    """How often groups were made anew, and when last (seconds since the epoch).
-
-    Two counts, because each has a gap: identical events are aggregated and their number may lag, and events of
-    single pods may expire. A leader pod that was placed n times was recreated n - 1 times.
-    """
-    told = [event for event in state.events if event.get("reason") == "RecreateGroup"]
-    placed: dict[str, set[str]] = {}
-    for event in state.events:
-        about = event.get("involvedObject", {})
-        if event.get("reason") == "Scheduled" and _is_leader(about.get("name", ""), state):
-            placed.setdefault(about["name"], set()).add(about.get("uid", ""))
-    count = max(sum(map(_count, told)), sum(len(uids) - 1 for uids in placed.values()))
-    return count, max(map(last_seen, told), default=0.0)
+def _partition(lws: Manifest) -> int:
+    """The groups before it keep their revision, see ``manifests.leader_worker_set.serving``."""
+    strategy = lws.get("spec", {}).get("rolloutStrategy", {})
+    return int(strategy.get("rollingUpdateConfiguration", {}).get("partition", 0))
 
 
 def warnings(state: GroupState, most: int = 3) -> list[str]:
@@ -147,11 +137,6 @@ def warnings(state: GroupState, most: int = 3) -> list[str]:
 def _in_group(pod: Manifest) -> bool:
     """A Job's pod may carry the revision too, but has no role."""
     return names.ROLE_LABEL in pod["metadata"].get("labels", {})
-
-
-def _is_leader(pod: str, state: GroupState) -> bool:
-    lws, _, index = pod.rpartition("-")
-    return state.lws is not None and lws == state.lws["metadata"]["name"] and index.isdigit()
 
 
 def _events(lws: Manifest | None, ports: Ports, namespace: str) -> tuple[Manifest, ...]:
@@ -171,10 +156,6 @@ def _concerns(about: Mapping[str, Any], name: str, uid: str, seen: float, born: 
         return about.get("uid") == uid
     mine = about.get("name") == name or str(about.get("name", "")).startswith(f"{name}-")
     return mine and seen >= born
-
-
-def _count(event: Manifest) -> int:
-    return max(event.get("count") or 1, (event.get("series") or {}).get("count") or 1)
 
 
 def last_seen(event: Manifest) -> float:

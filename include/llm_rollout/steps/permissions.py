@@ -33,7 +33,7 @@ NEEDED = (
     Permission(kinds.ENDPOINT_SLICE, ("list",)),
     Permission(kinds.PERSISTENT_VOLUME_CLAIM, ("get",)),
     Permission(kinds.RESOURCE_QUOTA, ("list",)),
-    Permission(kinds.NODE, ("list",), everywhere=True),
+    Permission(kinds.NODE, ("get", "list"), everywhere=True),
     Permission(kinds.POD, ("list",), everywhere=True),
     Permission(kinds.HORIZONTAL_POD_AUTOSCALER, ("get",)),
 )
