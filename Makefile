@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 PYTHON = $$(scripts/environment)
 UV = $(or $(shell command -v uv),$(shell ls -d $${LLM_ROLLOUT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm-rollout}/uv-*/bin/uv 2>/dev/null | tail -1))
 
-.PHONY: help python setup demo test test-unit test-devcluster test-airflow check format benchmark-staging benchmark-fabric up down controlplane requirements golden clean
+.PHONY: help python setup demo test test-unit test-devcluster test-airflow check format benchmark-staging benchmark-fabric benchmark-canary benchmark-waiting benchmark-coldstart up down controlplane requirements golden clean
 
 help: ## Print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,15 @@ benchmark-staging: ## Measure staging beside the hub's client, curl and cat (6 G
 
 benchmark-fabric: ## Study who is blamed for a bad fabric, beside the rules of peers (about five minutes)
 	@exec $(PYTHON) -m benchmarks.fabric
+
+benchmark-canary: ## What judges of canaries decide on simulated rollouts (minutes; FULL=1 as in the study)
+	@exec $(PYTHON) -m benchmarks.canary $(if $(FULL),--full)
+
+benchmark-waiting: ## Measure 1,000 waits in one process beside polling (ten minutes)
+	@exec $(PYTHON) -m benchmarks.waiting
+
+benchmark-coldstart: ## Fifty injected failures of a cold start: class, first cause, seconds to the verdict (ten minutes)
+	@exec $(PYTHON) -m benchmarks.coldstart
 
 up: ## Start devcluster, hub and Airflow and leave them running for a look
 	@exec $(PYTHON) -m devcluster.demo up

@@ -69,22 +69,23 @@ def _tasks(rules: tuple[str, ...], world: World, runs: int) -> list[tuple[tuple[
 def _standard(results: Results) -> Rows:
     """A rule a row: rolled back, in % of the runs, and after how many pairs."""
     head = ["rule", *(f"{world.name}: rolled back" for world in (*NULLS, *REGRESSIONS))]
-    rows = [[*head, "promoted though worse, most", "A/A: promoted"]]
+    rows = [[*head, "promoted though worse, most", "A/A: promoted", "runs of a world without, with a difference"]]
     for rule in RULES:
         nulls = [f"{results[rule, world.name].percent('rollback'):.1f}" for world in NULLS]
         worse = [_at(results[rule, world.name], "rollback") for world in REGRESSIONS]
         wrong = max(results[rule, world.name].percent("promote") for world in REGRESSIONS)
-        rows.append([rule, *nulls, *worse, f"{wrong:.1f}", _at(results[rule, NULLS[0].name], "promote")])
+        runs = ", ".join(f"{min(results[rule, each.name].runs for each in one)}" for one in (NULLS, REGRESSIONS))
+        rows.append([rule, *nulls, *worse, f"{wrong:.1f}", _at(results[rule, NULLS[0].name], "promote"), runs])
     return rows
 
 
 def _odd(results: Results) -> Rows:
-    rows = [["world", "what is right", "rolled back", "promoted", "undecided"]]
+    rows = [["world", "what is right", "rolled back", "promoted", "undecided", "runs"]]
     for right, worlds in (("no rollback", QUIET), ("rollback", WORSE), ("hold", HOLD)):
         for world in worlds:
             tally = results[OURS, world.name]
             ends = [_at(tally, "rollback"), _at(tally, "promote"), f"{tally.percent('undecided'):.1f}"]
-            rows.append([world.name, right, *ends])
+            rows.append([world.name, right, *ends, f"{tally.runs}"])
     return rows
 
 

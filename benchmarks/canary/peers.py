@@ -12,6 +12,7 @@ import numpy as np
 from llm_rollout.canary.rounds import Answer, Pair
 
 End = tuple[str, int]
+Rule = Callable[[Iterable[list[Pair]]], End]
 _P99_LIMIT_MS, _QUALITY_LIMIT = 1200.0, 0.87
 """A quarter more than stable's p99, and 3 points less than its accuracy."""
 _P95_MS = 683.0
@@ -43,7 +44,7 @@ def _p99(times: Sequence[float]) -> float:
     return times[low] + (at - low) * (times[min(low + 1, len(times) - 1)] - times[low])
 
 
-def _checks(size: int, number: int, failures: int, success: float, quality: float | None) -> Callable[[Iterable[list[Pair]]], End]:
+def _checks(size: int, number: int, failures: int, success: float, quality: float | None) -> Rule:
     """So many checks of fixed limits; rolled back at so many failed ones."""
 
     def decide(rounds: Iterable[list[Pair]]) -> End:
@@ -89,7 +90,7 @@ def _t(values: Sequence[float]) -> float:
     return mean * sqrt(number / variance) if variance > 0 else 0.0
 
 
-def _kayenta(every: int) -> Callable[[Iterable[list[Pair]]], End]:
+def _kayenta(every: int) -> Rule:
     """NetflixACAJudge on 60 points, a round each, and before that every so many; one of 4 metrics fails it."""
 
     def decide(rounds: Iterable[list[Pair]]) -> End:
@@ -131,7 +132,7 @@ def _high(stable: Sequence[float], candidate: Sequence[float]) -> bool:
     return lowest >= 0 and bool(shifts[lowest] > 0.25 * abs(np.median(shifts)))
 
 
-RULES: dict[str, Callable[[Iterable[list[Pair]]], End]] = {
+RULES: dict[str, Rule] = {
     "Flagger, docs": _checks(50, 25, 10, 0.99, None),
     "Flagger, 250 requests": _checks(250, 10, 5, 0.99, _QUALITY_LIMIT),
     "Argo, docs": _checks(250, 10, 4, 0.95, _QUALITY_LIMIT),

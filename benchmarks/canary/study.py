@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -16,7 +16,6 @@ from llm_rollout.canary.rules import Rules
 OURS = "llm-rollout"
 FIRST_SEED = 20_000
 """The limits of the judge were chosen on other rollouts."""
-Rule = Callable[[Iterable[list[Pair]]], tuple[str, int]]
 
 
 @dataclass
@@ -51,7 +50,7 @@ class Tally:
         return median(self.pairs[end]) if self.pairs.get(end) else None
 
 
-def ours(rounds: Iterable[list[Pair]]) -> tuple[str, int]:
+def ours(rounds: Iterable[list[Pair]]) -> peers.End:
     """The shipped rules."""
     judge = Judge(Rules())
     standing = judge.begin()
@@ -62,7 +61,7 @@ def ours(rounds: Iterable[list[Pair]]) -> tuple[str, int]:
     return standing.decision.outcome, standing.totals.pairs
 
 
-RULES: dict[str, Rule] = {OURS: ours, **peers.RULES}
+RULES: dict[str, peers.Rule] = {OURS: ours, **peers.RULES}
 
 
 def study(task: tuple[tuple[str, ...], World, range]) -> dict[tuple[str, str], Tally]:

@@ -27,7 +27,7 @@ _AT = np.arange(HORIZON_PAIRS)
 _INCIDENT = (_AT >= _FIRST) & (_AT < _LAST)
 _FAILED = Answer(ok=False)
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
 
 
@@ -94,14 +94,17 @@ def _answers(world: World, side: Side, source: np.random.Generator, shared: Floa
     """What one side answers in one run."""
     fails = source.random(HORIZON_PAIRS) < _failing(world, side, source)
     own = _noise(world, source)
-    ttft = TTFT_MS * np.exp(shared + own + side.spread * _deviations(world, source) + _INCIDENT * log(world.incident[0]))
+    shared = shared + own + _INCIDENT * log(world.incident[0])
+    ttft = TTFT_MS * np.exp(shared + side.spread * _deviations(world, source))
     ttft *= side.slower * (1 + side.warmup * np.exp(-_AT / 100)) * np.where(_chance(source, side.stalls), _STALL, 1.0)
     itl = ITL_MS * side.itl_slower * np.exp(own + ITL_SPREAD * source.normal(size=HORIZON_PAIRS))
     wrong = wrong | (_windows(source, world.wrong_bursts, ROUND_PAIRS) & _chance(source, 0.5))
     grades: list[Any] = [None] * HORIZON_PAIRS if side.no_grades else (~wrong).tolist()
     columns = zip(fails.tolist(), ttft.tolist(), (ttft + itl * (TOKENS - 1)).tolist(), grades, strict=True)
-    answers = [_FAILED if failed else Answer(True, *times, TOKENS, grade) for failed, *times, grade in columns]
-    return [each._replace(ttft_ms=None, total_ms=None, tokens=None) for each in answers] if side.no_times else answers
+    found = [
+        _FAILED if failed else Answer(True, first, total, TOKENS, grade) for failed, first, total, grade in columns
+    ]
+    return [each._replace(ttft_ms=None, total_ms=None, tokens=None) for each in found] if side.no_times else found
 
 
 def _failing(world: World, side: Side, source: np.random.Generator) -> Floats:

@@ -1,5 +1,5 @@
 from itertools import product
-from math import exp
+from math import exp, sqrt
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from llm_rollout.canary.error_rate import ErrorRate
 from llm_rollout.canary.quality import Quality, sign_test
 from llm_rollout.canary.rounds import Counts
 from llm_rollout.canary.rules import Rules
-from llm_rollout.canary.times import Seen, measure
+from llm_rollout.canary.times import Seen, measure, normal_score
 
 POTS = st.tuples(*[st.floats(1e-1, 1e3)] * 4)
 
@@ -73,3 +73,59 @@ def test_errors_on_both_sides_beyond_any_limit_still_count():
         pots = errors.after(pots, Seen(counts, measure([]), [], healthy=True))
 
     assert bets.worth(pots["absolute"]) > exp(1)
+
+
+def played(scores):
+    pots = bets.Staggered()
+    for score in scores:
+        pots = bets.play_score(pots, score)
+    return pots
+
+
+def wealth_by_pace(pots):
+    return [sum(map(bets.worth, pace)) / len(pace) for pace in pots.paces]
+
+
+def test_steady_scores_convince_without_the_slowest_pace():
+    pots = played([1.5, 0.5] * 8)
+    each, two, three = wealth_by_pace(pots)
+
+    assert three < two < each
+    assert bets.lasting_worth(pots) == two
+
+
+def test_where_scores_sway_the_slowest_pace_must_be_convinced_too():
+    pots = played([3, 3, 3, 3, 3, 3, 0, 0, 0] * 2)
+
+    assert min(wealth_by_pace(pots)) == wealth_by_pace(pots)[-1]
+    assert bets.lasting_worth(pots) == wealth_by_pace(pots)[-1]
+
+
+def test_each_pace_bets_on_as_many_rounds_as_it_has_pots():
+    pots = played([0.7, -0.3, 1.1])
+
+    assert pots.paces[0][0] == played_alone([0.7, -0.3, 1.1])
+    assert pots.paces[1] == (played_alone([0.8 / sqrt(2)]), played_alone([0.4 / sqrt(2)]))
+    assert pots.paces[2] == (bets.NEW, bets.NEW, played_alone([1.5 / sqrt(3)]))
+
+
+def played_alone(scores):
+    pot = bets.NEW
+    for score in scores:
+        pot = bets.play_round(pot, score, bets.SCORES)
+    return pytest.approx(pot)
+
+
+def test_a_score_has_a_deviation_of_one_whatever_the_sizes():
+    sizes = [0.01, 0.3, 0.31, 2.0, 40.0, 1e6]
+    scores = [normal_score([sign * size for sign, size in zip(signs, sizes, strict=True)], 0.0)
+              for signs in product((1, -1), repeat=len(sizes))]  # fmt: skip
+
+    assert sum(scores) == pytest.approx(0)
+    assert sum(score * score for score in scores) / len(scores) == pytest.approx(1)
+
+
+def test_a_wild_time_weighs_no_more_than_its_rank():
+    assert normal_score([-0.1, 0.2, 3.0], 0.0) == normal_score([-0.1, 0.2, 3000.0], 0.0) > 0
+    assert normal_score([0.1, 0.1], 0.1) == 0
+    assert normal_score([], 0.1) == 0

@@ -159,6 +159,13 @@ def test_stable_that_dies_in_mid_comparison_does_not_promote():
     assert after(OPEN, *rounds).decision.outcome == "undecided"
 
 
+def test_a_round_in_which_a_sick_stable_had_luck_is_not_heard():
+    (sick,), (well,) = repeated(1, (STABLE_FAILED, 6), (SAME, 44)), repeated(1, (SAME, 50))
+
+    assert after(OPEN, *[sick, well] * 10).decision.outcome == "undecided"
+    assert after(Rules(), *[sick, well, well] * 20).decision.outcome == "promote"
+
+
 def test_a_final_decision_stays():
     decided = after(OPEN, *repeated(6, (CANDIDATE_FAILED, 50)))
 

@@ -202,6 +202,7 @@ def test_errors_above_the_old_rate_end_the_bake_early(world, run_of, drive_befor
     assert isinstance(verdict, Fail)
     assert "5.0% against 0.5% before, up to 1.0% is borne" in verdict.cause
     assert seconds <= 40
+    assert "windows of live traffic</title>" in world.evidence.kept["chat/run-v2/watch_live.svg"]
 
 
 def test_the_same_rate_as_before_passes_the_bake(world, run_of, drive_before):

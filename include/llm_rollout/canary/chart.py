@@ -13,28 +13,29 @@ _COLOURS = ("#d1495b", "#2f7fd1", "#c77d0a", "#2a9d6f", "#8e5bd1", "#7a7a7a")
 """Readable on white and on black."""
 
 
-def draw(pots: Mapping[str, Sequence[float]], thresholds: Mapping[str, float], round_pairs: int) -> str:
+def draw(pots: Mapping[str, Sequence[float]], thresholds: Mapping[str, float], rounds_are: str) -> str:
     """The picture of ``pots``, each metric's wealth after every round; ``thresholds`` are named wealths.
 
-    It has no background, and text and axes take the colour of the page around it.
+    ``rounds_are`` says what a round is, for example ``rounds of 50 pairs``. The picture has no background, and text and
+    axes take the colour of the page around it.
     """
     rounds = max((len(values) for values in pots.values()), default=0)
-    parts = [_head(rounds, round_pairs)]
+    parts = [_head(rounds, rounds_are)]
     parts += [_threshold(name, wealth) for name, wealth in thresholds.items()]
     for index, (name, values) in enumerate(pots.items()):
         parts += _line(index, name, values, rounds)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _head(rounds: int, round_pairs: int) -> str:
+def _head(rounds: int, rounds_are: str) -> str:
     ticks = "".join(_tick(power) for power in range(_LEAST, _MOST + 1))
     middle, low = (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - _BOTTOM
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         'font-family="sans-serif" font-size="12" fill="currentColor" stroke-linejoin="round">\n'
-        f"<title>Wealth of the pots after each of {rounds} rounds of {round_pairs} pairs</title>\n"
+        f"<title>Wealth of the pots after each of {rounds} {rounds_are}</title>\n"
         f"{ticks}"
-        f'<text x="{middle:g}" y="{low + 28}" text-anchor="middle">{rounds} rounds of {round_pairs} pairs</text>'
+        f'<text x="{middle:g}" y="{low + 28}" text-anchor="middle">{rounds} {rounds_are}</text>'
     )
 
 

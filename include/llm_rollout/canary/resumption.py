@@ -47,10 +47,12 @@ def unpack(text: str, asked_of: str) -> Position:
     """
     try:
         unpacker = zlib.decompressobj()
-        value = json.loads(unpacker.decompress(base64.urlsafe_b64decode(text.encode()), _MOST_BYTES))
-        version, of, standing, rotation = value
+        unpacked = unpacker.decompress(base64.urlsafe_b64decode(text.encode()), _MOST_BYTES)
+        version, of, standing, rotation = json.loads(unpacked)
     except (ValueError, TypeError, zlib.error) as error:
         raise ValueError(f"it is cut or was not written by this command ({error})") from None
+    if not unpacker.eof:
+        raise ValueError("it is cut or was not written by this command (its end is missing)")
     if version != VERSION:
         raise ValueError(f"it has version {version!r}, not {VERSION}: begin the comparison anew")
     if of != asked_of:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_rollout import clock, kinds, names
 from llm_rollout.coldstart import happened
@@ -145,17 +145,15 @@ def _events(lws: Manifest | None, ports: Ports, namespace: str) -> tuple[Manifes
         return ()
     name, uid = lws["metadata"]["name"], lws["metadata"]["uid"]
     born = clock.seconds(lws["metadata"].get("creationTimestamp")) or 0.0
-    events = ports.cluster.list(kinds.EVENT, namespace)
-    return tuple(
-        event for event in events if _concerns(event.get("involvedObject", {}), name, uid, last_seen(event), born)
-    )
+    return tuple(event for event in ports.cluster.list(kinds.EVENT, namespace) if _concerns(event, name, uid, born))
 
 
-def _concerns(about: Mapping[str, Any], name: str, uid: str, seen: float, born: float) -> bool:
+def _concerns(event: Manifest, name: str, uid: str, born: float) -> bool:
+    about = event.get("involvedObject", {})
     if about.get("kind") == "LeaderWorkerSet":
-        return about.get("uid") == uid
+        return bool(about.get("uid") == uid)
     mine = about.get("name") == name or str(about.get("name", "")).startswith(f"{name}-")
-    return mine and seen >= born
+    return mine and last_seen(event) >= born
 
 
 def last_seen(event: Manifest) -> float:

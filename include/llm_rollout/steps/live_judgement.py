@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm_rollout import record
-from llm_rollout.canary import live
+from llm_rollout.canary import chart, live
 from llm_rollout.canary.live import Limit, Seen, Standing
 from llm_rollout.canary.live_readings import Reading
-from llm_rollout.errors import Transient
+from llm_rollout.errors import Permanent, Transient
 from llm_rollout.ports import Ports
 from llm_rollout.rollout import Rollout
 from llm_rollout.spec import Timing
@@ -91,8 +93,12 @@ def act(plan: Note, ports: Ports) -> None:
     Raises:
         Conflict: Somebody wrote since it was seen.
     """
-    spec = plan.rollout.spec
+    spec, standing = plan.rollout.spec, plan.entry.standing
     live_journal.write(ports.cluster, spec.namespace, spec.name, plan.journal.found, plan.entry)
+    if standing.windows:
+        # A picture that cannot be kept must not stand in the way of a roll back.
+        with suppress(Transient, Permanent):
+            ports.evidence.put(_chart_path(plan.rollout), _chart(standing, spec.canary.alpha))
 
 
 def worse(rollout: Rollout, seen: Judged) -> Fail | None:
@@ -185,6 +191,17 @@ def _canary_requests(rollout: Rollout, ports: Ports) -> int:
     entry = record.load(ports.cluster, rollout.spec.namespace, rollout.spec.name).run(rollout.run_id)
     compared = entry.step("evaluate_canary") if entry else None
     return int(compared.evidence.get("pairs") or 0) if compared else 0
+
+
+def _chart(standing: Standing, alpha: float) -> str:
+    pots = {name: [held[name] for held in standing.trail] for name in live.by_metric(standing)}
+    pots["all"] = [live.together(held) for held in standing.trail]
+    return chart.draw(pots, {"roll back on all": 1 / alpha}, "windows of live traffic")
+
+
+def _chart_path(rollout: Rollout) -> str:
+    run = re.sub(r"[^\w.-]", "_", rollout.run_id)
+    return f"{rollout.spec.name}/{run}/watch_live.svg"
 
 
 def _told(limit: Limit, standing: Standing) -> str:

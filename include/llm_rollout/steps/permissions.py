@@ -42,12 +42,17 @@ FOR_AUTOSCALING = (Permission(kinds.HORIZONTAL_POD_AUTOSCALER, ("create", "patch
 FOR_POD_MONITOR = (Permission(kinds.POD_MONITOR, ("get", "create", "patch")),)
 FOR_ATTACHMENTS = (Permission(kinds.NETWORK_ATTACHMENT, ("list",)),)
 
+_WATCHED = (kinds.LEADER_WORKER_SET, kinds.POD, kinds.EVENT, kinds.JOB, kinds.SERVICE)
 WHERE_ALLOWED = (
+    *(Permission(kind, ("watch",)) for kind in _WATCHED),
+    Permission(kinds.ENDPOINT_SLICE, ("get", "watch")),
+    Permission(kinds.CONFIG_MAP, ("list", "watch")),
+    Permission(kinds.NODE, ("watch",), everywhere=True),
     Permission(kinds.IP_POOL, ("list",), everywhere=True),
     Permission(kinds.CUSTOM_RESOURCE_DEFINITION, ("get",), everywhere=True),
 )
-"""What is read where it may be. Without the first the inventory of the fabric says what it could not tell, without the
-second LeaderWorkerSet's own bound on recreations is not set."""
+"""What is read where it may be. Without watches waits list every five seconds; without address pools the inventory of
+the fabric says what it could not tell; without the definition LeaderWorkerSet's own bound on recreations is not set."""
 
 
 def needed(spec: RolloutSpec) -> tuple[Permission, ...]:
