@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 PYTHON = $$(scripts/environment)
 UV = $(or $(shell command -v uv),$(shell ls -d $${LLM_ROLLOUT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm-rollout}/uv-*/bin/uv 2>/dev/null | tail -1))
 
-.PHONY: help python setup demo test test-unit test-devcluster test-airflow check format benchmark-staging benchmark-fabric benchmark-canary benchmark-waiting benchmark-coldstart up down controlplane requirements golden clean
+.PHONY: help python setup demo test test-unit test-devcluster test-airflow test-vllm check format benchmark-staging benchmark-fabric benchmark-canary benchmark-waiting benchmark-coldstart up down controlplane requirements golden clean
 
 help: ## Print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: ## Roll a model out four times on a real control plane: deploy, upgrade, r
 test: check controlplane ## Run every check and every test, the devcluster and Airflow included
 	@exec $(PYTHON) -m pytest
 
+test-vllm: ## Run the real vLLM for CPU beside the stand-in and on the devcluster (installs 2 GB, half an hour)
+	@exec $(PYTHON) -m pytest -m vllm tests/vllm
+
 check: ## Lint, types, import contracts, example specs
 	@python=$(PYTHON); \
 	$$python -m ruff check . ; \
@@ -28,7 +31,7 @@ check: ## Lint, types, import contracts, example specs
 	$$python -m llm_rollout check include/rollouts/*.yaml
 
 test-unit: ## Run the tests that start neither a cluster nor Airflow
-	@exec $(PYTHON) -m pytest -m "not devcluster and not airflow"
+	@exec $(PYTHON) -m pytest -m "not devcluster and not airflow and not vllm"
 
 test-devcluster: ## Run the tests on the devcluster alone
 	@exec $(PYTHON) -m pytest -m "devcluster and not airflow"
