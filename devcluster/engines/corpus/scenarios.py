@@ -117,9 +117,9 @@ MODELS = (
     Scenario("other-tokenizer", "serving", None, alone(model="other-tokenizer"), play=playing.serve_and_cut, first=None,
              note="an unknown tokenizer_class is ignored"),
     Scenario("truncated-on-worker", "weights", "WEIGHTS_CORRUPT", pair(models=("good", "truncated-shard")),
-             first="worker.log", others={"leader.log": ["rendezvous", "PEER_LOST"]}),
+             first="worker.log", others={"leader.log": ["weights", "PEER_LOST"]}),
     Scenario("missing-on-worker", "weights", "WEIGHTS_MISSING", pair(models=("good", "missing-shard")),
-             first="worker.log", others={"leader.log": ["rendezvous", "PEER_LOST"]}),
+             first="worker.log", others={"leader.log": ["weights", "PEER_LOST"]}),
 )  # fmt: skip
 
 FLAGS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,18 +11,14 @@ from llm_rollout.coldstart.endings import GENERIC, STOPPED, TERMINATED
 from llm_rollout.coldstart.incidents import Incident, Incidents, Strength
 from llm_rollout.coldstart.lines import Line
 from llm_rollout.coldstart.remedies import remedy
+from llm_rollout.coldstart.secrets import without_keys
 from llm_rollout.coldstart.words import CONSEQUENCES, LOG_PHASES, Cause, Progress, Reading
-from llm_rollout.spec_problems import masked
 
 _SILENT: Final = frozenset({"DEBUG", "INFO", "WARNING"})
 """Levels at which the words of a cause are advice."""
 _ENGINE_PARTS: Final = ("Engine", "Worker", "VllmWorker", "Ray", "rank")
 _LONGEST_MESSAGE = 500
 _MOST_INCIDENTS = 5000
-_KEYS = re.compile(
-    r"(?i)\b([\w-]*(?:api[-_]?key|token|secret|passw(?:or)?d|access[-_]?key))([\"']?\s*[:=]\s*[\"']?)[^\s\"',;)}]{8,}"
-)
-_BARE_KEYS = re.compile(r"\b(?:sk-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+)")
 
 
 @dataclass
@@ -80,7 +75,7 @@ def read(text: str, year: int | None = None) -> Reading:
 
 def shown(text: str) -> str:
     """``text`` on one line, of bounded length, without secrets."""
-    line = _BARE_KEYS.sub("***", _KEYS.sub(r"\1\2***", masked(" ".join(text.split()))))
+    line = without_keys(" ".join(text.split()))
     return line if len(line) <= _LONGEST_MESSAGE else f"{line[: _LONGEST_MESSAGE - 1]}…"
 
 

@@ -17,9 +17,9 @@ from weakref import WeakKeyDictionary
 from llm_rollout import names
 from llm_rollout.coldstart import deaths, happened, starting, timeline
 from llm_rollout.coldstart.lives import Life
+from llm_rollout.coldstart.secrets import without_keys
 from llm_rollout.ports import Manifest, PodLogs, Ports
 from llm_rollout.rollout import Rollout
-from llm_rollout.spec_problems import masked
 from llm_rollout.steps import cold_start_journal
 from llm_rollout.steps.group_state import GroupState
 
@@ -87,13 +87,13 @@ def _group(seen: GroupState) -> str:
     told = [
         {
             "about": event.get("involvedObject", {}).get("name"), "reason": event.get("reason"),
-            "message": masked(str(event.get("message", ""))), "count": event.get("count"),
+            "message": without_keys(str(event.get("message", ""))), "count": event.get("count"),
             "first": happened.first(event), "last": happened.last(event),
         }
         for event in sorted(seen.events, key=happened.last)
     ]  # fmt: skip
     ends = [death.model_dump() for death in seen.deaths]
-    return masked(json.dumps({"pods": pods, "events": told, "ends": ends}, indent=1, default=str))
+    return without_keys(json.dumps({"pods": pods, "events": told, "ends": ends}, indent=1, default=str))
 
 
 def _status(pod: Manifest) -> dict[str, object]:

@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 
 from llm_rollout.coldstart import lives
 from llm_rollout.coldstart.lives import Life
+from llm_rollout.coldstart.secrets import without_keys
 from llm_rollout.manifests.leader_worker_set import CONTAINER
 from llm_rollout.ports import Manifest, PodLogs, Ports
-from llm_rollout.spec_problems import masked
 from llm_rollout.steps import pod_state
 
 LIVE_LINES = 400
@@ -68,7 +68,7 @@ def _with_text(life: Life, before: Life | None, ports: Ports, namespace: str) ->
     if life.started is None and not life.end:
         return life
     text = _asked(life, ports, namespace)
-    return replace(life, text=masked(text)[-KEPT_CHARACTERS:] or (before.text if before else ""))
+    return replace(life, text=without_keys(text)[-KEPT_CHARACTERS:] or (before.text if before else ""))
 
 
 def _asked(life: Life, ports: Ports, namespace: str) -> str:

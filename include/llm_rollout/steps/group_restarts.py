@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from llm_rollout import clock, kinds
 from llm_rollout.coldstart import words
 from llm_rollout.coldstart.deaths import Death
+from llm_rollout.coldstart.secrets import without_keys
 from llm_rollout.coldstart.words import Cause
 from llm_rollout.errors import Conflict
 from llm_rollout.manifests.leader_worker_set import is_starting, leader_worker_set, scaled, serving
 from llm_rollout.ports import Manifest, Ports
 from llm_rollout.rollout import Rollout
-from llm_rollout.spec_problems import masked
 from llm_rollout.steps import group_state, pod_state, replanning, restart_ledger
 from llm_rollout.steps.group_state import GroupState
 from llm_rollout.steps.pod_state import Crash
@@ -162,7 +162,7 @@ def _named(rollout: Rollout, seen: GroupState, ledger: Ledger, cause: Cause | No
         if cause is None or cause.class_name in words.MAY_PASS
         else "another start would end the same, so the group is not recreated"
     )
-    remedy = masked((cause or _UNSEEN).remedy)
+    remedy = without_keys((cause or _UNSEEN).remedy)
     said = _said(seen, cause) if cause else f"{_last(ledger)}: {_UNSEEN.message}"
     return Spent(since=now, cause=f"{said}; {bounds}", remedy=f"{remedy}; {_CLEAR}")
 
@@ -278,7 +278,8 @@ def _said(seen: GroupState, cause: Cause | None) -> str:
     node = end.node if end and end.pod == pod else nodes.get(pod, "")
     code = _code(end) if end and end.pod == pod else ""
     where = f" on pod {pod}" if pod else ""
-    return f"{told.class_name}{where}{f' on {node}' if node else ''}{code}: {masked(told.message)[:_LONGEST_MESSAGE]}"
+    place = f"{where}{f' on {node}' if node else ''}"
+    return f"{told.class_name}{place}{code}: {without_keys(told.message)[:_LONGEST_MESSAGE]}"
 
 
 def _code(end: Death | Crash) -> str:
