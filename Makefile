@@ -19,7 +19,7 @@ demo: ## Roll a model out four times on a real control plane: deploy, upgrade, r
 test: check controlplane ## Run every check and every test, the devcluster and Airflow included
 	@exec $(PYTHON) -m pytest
 
-test-vllm: ## Run the real vLLM for CPU beside the stand-in and on the devcluster (installs 2 GB, half an hour)
+test-vllm: ## Run the real vLLM for CPU beside the stand-in and on the devcluster (installs 6 GB, half an hour)
 	@exec $(PYTHON) -m pytest -m vllm tests/vllm
 
 check: ## Lint, types, import contracts, example specs

@@ -20,7 +20,7 @@ SLOW_START_SECONDS = 30.0
 
 def test_a_wait_outlives_the_api_server_and_its_triggerer(stack: Stack, airflow: AirflowProcesses, client: Client):
     slow = {"id": "slow", "kind": "slow_start", "pods": f"{MODEL}-????????-0", "container": "*",
-            "seconds": SLOW_START_SECONDS, "times": 1, "exit_code": 1}  # fmt: skip
+            "seconds": SLOW_START_SECONDS, "times": None, "exit_code": 1}  # fmt: skip
     write_json(stack.layout.faults_file, [slow])
     client.trigger(DAG, {"revision": "v2"}, run_id=RUN)
     client.wait_task(DAG, RUN, "await_cold_start", ("deferred",), 180)
