@@ -32,7 +32,7 @@ def test_a_fault_can_be_added_listed_and_cleared(layout: Layout, capsys: pytest.
     assert run(layout, "fault", "add", "crash_after", "llama-*-0", "--seconds", "2", "--times", "1") == 0
     fault_id = capsys.readouterr().out.strip()
     expected = {"id": fault_id, "kind": "crash_after", "pods": "llama-*-0", "container": "*"}
-    assert read(layout.faults_file) == [expected | {"seconds": 2.0, "times": 1, "exit_code": 1}]
+    assert read(layout.faults_file) == [expected | {"seconds": 2.0, "times": 1, "exit_code": 1, "said": None}]
     run(layout, "fault", "add", "hang", "*")
     assert run(layout, "fault", "clear", fault_id) == 0
     assert [fault["kind"] for fault in read(layout.faults_file)] == ["hang"]
