@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from llm_rollout import kinds, names
 from llm_rollout.coldstart.deaths import Death
 from llm_rollout.errors import Conflict, Transient
-from llm_rollout.ports import Cluster, Manifest
+from llm_rollout.ports import Cluster
+from llm_rollout.steps import journals
+from llm_rollout.steps.journals import Place
 
-KEY = "starts.json"
-"""The ConfigMap's key."""
 KEPT = 64
 _TRIES = 8
 
@@ -35,50 +34,33 @@ class Entry(BaseModel):
 _ENTRIES = TypeAdapter(tuple[Entry, ...])
 
 
-def name(model: str) -> str:
-    """The ConfigMap's name. No model's name has a dot, so it is no record's."""
-    return f"{names.record_name(model)}.starts"
+def place(namespace: str, model: str) -> Place:
+    """Where the ends of a model's ranks are noted."""
+    return Place(namespace, model, "starts")
 
 
-def load(cluster: Cluster, namespace: str, model: str, attempt: str) -> tuple[Death, ...]:
+def load(cluster: Cluster, where: Place, attempt: str) -> tuple[Death, ...]:
     """The ends of one attempt, in the order in which they were noted."""
-    found = cluster.get(kinds.CONFIG_MAP, namespace, name(model))
-    return tuple(entry.death for entry in _parsed(found) if entry.attempt == attempt)
+    known = journals.parsed(journals.read(cluster, where), where, _ENTRIES) or ()
+    return tuple(entry.death for entry in known if entry.attempt == attempt)
 
 
-def note(cluster: Cluster, namespace: str, model: str, attempt: str, ends: Sequence[Death]) -> None:
+def note(cluster: Cluster, where: Place, attempt: str, ends: Sequence[Death]) -> None:
     """Add what is not there yet; the oldest go. Nothing new is no write.
 
     Raises:
         Transient: Others wrote at the same time, every time.
     """
     for _ in range(_TRIES):
-        found = cluster.get(kinds.CONFIG_MAP, namespace, name(model))
-        known = _parsed(found)
+        found = journals.read(cluster, where)
+        known = journals.parsed(found, where, _ENTRIES) or ()
         there = {(entry.attempt, entry.death.key) for entry in known}
         fresh = tuple(Entry(attempt=attempt, death=end) for end in ends if (attempt, end.key) not in there)
         if not fresh:
             return
-        data = {KEY: _ENTRIES.dump_json((*known, *fresh)[-KEPT:], exclude_defaults=True).decode()}
         try:
-            _write(cluster, namespace, model, found, data)
+            journals.write(cluster, where, found, _ENTRIES.dump_json((*known, *fresh)[-KEPT:], exclude_defaults=True))
         except Conflict:
             continue
         return
-    raise Transient(f"ConfigMap {namespace}/{name(model)}: {_TRIES} conflicting writes in a row")
-
-
-def _write(cluster: Cluster, namespace: str, model: str, found: Manifest | None, data: dict[str, str]) -> None:
-    if found is not None:
-        cluster.replace({**found, "data": data})
-        return
-    metadata = {"name": name(model), "namespace": namespace, "labels": {names.MODEL_LABEL: model}}
-    kind = kinds.CONFIG_MAP
-    cluster.create({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "data": data})
-
-
-def _parsed(found: Manifest | None) -> tuple[Entry, ...]:
-    try:
-        return _ENTRIES.validate_json((found or {}).get("data", {}).get(KEY, "[]"))
-    except ValidationError:
-        return ()
+    raise Transient(f"ConfigMap {where.namespace}/{where.name}: {_TRIES} conflicting writes in a row")

@@ -61,7 +61,8 @@ class Note:
 def observe(rollout: Rollout, ports: Ports, switched: Traffic, state: GroupState) -> Judged:
     """Read the journal, the new leaders' counters, and the old ones' as long as nothing is noted of them."""
     spec, plan = rollout.spec, rollout.planned
-    journal = live_journal.load(ports.cluster, spec.namespace, spec.name, plan.revision_id, switched.switched_at)
+    where = live_journal.place(spec.namespace, spec.name)
+    journal = live_journal.load(ports.cluster, where, plan.revision_id, switched.switched_at)
     readings = _readings(rollout, ports, state, spec.server.port)
     if journal.entry is not None:
         return Judged(journal, readings)
@@ -94,7 +95,7 @@ def act(plan: Note, ports: Ports) -> None:
         Conflict: Somebody wrote since it was seen.
     """
     spec, standing = plan.rollout.spec, plan.entry.standing
-    live_journal.write(ports.cluster, spec.namespace, spec.name, plan.journal.found, plan.entry)
+    live_journal.write(ports.cluster, live_journal.place(spec.namespace, spec.name), plan.journal.found, plan.entry)
     if standing.windows:
         # A picture that cannot be kept must not stand in the way of a roll back.
         with suppress(Transient, Permanent):
