@@ -216,6 +216,16 @@ RIGHT = {"ok": True, "ttft_ms": 1.0, "total_ms": 2.0, "tokens": 2}
         ('{"rollout": "a", "pairs": [{"stable": {"ok": true, "ttft_ms": 1e999}, "candidate": {"ok": true}}]}', "inf"),
         (line("a", [{"stable": RIGHT, "candidate": RIGHT | {"tokens": 1.5}}]), "tokens: 1.5 is not a whole number"),
         (line("a", [{"stable": RIGHT, "candidate": RIGHT | {"correct": "yes"}}]), "correct: 'yes'"),
+        (line("a", [{"stable": None, "candidate": RIGHT}]), "pairs[0].stable: nothing"),
+        (line("a", [{"stable": RIGHT, "candidate": "ok"}]), "pairs[0].candidate: 'ok'"),
+        (line("a", [[RIGHT, RIGHT]]), "is not an object with stable and candidate"),
+        (line("a", [{"stable": RIGHT, "candidate": RIGHT | {"ttft_ms": True}}]), "ttft_ms: True"),
+        (line("a", [{"stable": RIGHT, "candidate": RIGHT | {"ttft_ms": "300"}}]), "ttft_ms: '300'"),
+        (line("a", [{"stable": FAILED | {"total_ms": -1}, "candidate": RIGHT}]), "pairs[0].stable.total_ms: -1"),
+        (line("a", [{"stable": RIGHT, "candidate": RIGHT | {"ttft_ms": 10**400}}]), "ttft_ms: 1000"),
+        (line("a", [], round=True), "round: True"),
+        (line("a", [], round=1.5), "round: 1.5"),
+        (line("a", []) + line("a", []), "it is not JSON: Extra data"),
         (line("a", [], round=-1), "round: -1"),
         (line("a", [], round="x"), "round: 'x'"),
         ("[" * 100_000, "it is not JSON"),
@@ -231,6 +241,39 @@ def test_a_line_that_is_no_round_ends_it_with_its_number(judge, bad, words):
     assert "Traceback" not in error
 
 
+def one(candidate=RIGHT, stable=RIGHT, **more):
+    return line("a", [{"stable": stable, "candidate": candidate}], **more)
+
+
+@pytest.mark.parametrize(
+    ("unusual", "usual"),
+    [
+        pytest.param(one(RIGHT | {"tokens": 2.0}), one(), id="a whole number as a float"),
+        pytest.param(one(round=1.0), one(round=1), id="a whole round as a float"),
+        pytest.param(one(round=None), one(), id="no round"),
+        pytest.param("\ufeff" + one() + "\r", one(), id="marks of Windows"),
+        pytest.param("\n \t\n" + one() + "\n", one(), id="blank lines"),
+        pytest.param(one(note={"NaN": [None]}), one(), id="more than is asked"),
+        pytest.param(one(RIGHT | {"kv": 1}), one(), id="more of an answer"),
+        pytest.param(one(FAILED | dict.fromkeys(("ttft_ms", "correct"))), one(FAILED), id="null for nothing"),
+    ],
+)
+def test_what_means_the_same_is_read_the_same(judge, unusual, usual):
+    assert judge(unusual, *rounds(2)) == judge(usual, *rounds(2))
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [{"total_ms": 0.5}, {"tokens": 0}, {"tokens": 1}, {"ttft_ms": 0, "total_ms": 0}, {"ttft_ms": -0.0}],
+    ids=["over before it began", "no token", "one token", "no time", "minus nothing"],
+)
+def test_times_that_say_little_are_no_error(judge, strange):
+    code, said, _ = judge(*[line("a", [{"stable": RIGHT | strange, "candidate": RIGHT | strange}] * 50)] * 8)
+
+    assert (code, len(said)) == (0, 8)
+    assert said[-1]["evidence"]["wealth"] < 1.1
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -241,6 +284,14 @@ def test_a_line_that_is_no_round_ends_it_with_its_number(judge, bad, words):
         ({"tolerance": {"ttft": 0.5}}, "tolerance.ttft: 0.5"),
         ({"margin": {"ttft": 1.01}}, "margin.ttft: 1.01 is not above its tolerance 1.02"),
         ({"weights": dict.fromkeys(("errors", "ttft", "tail", "itl", "throughput", "quality"), 0)}, "weights: all"),
+        ({"alpha": True}, "alpha: True is not a number"),
+        ({"cap_pairs": "many"}, "cap_pairs: 'many' is not a whole number"),
+        ({"required": []}, "required: [] is not a list of metrics: write some of errors,"),
+        ({"weights": {"speed": 1}}, "weights.speed: there is no such key: write one of"),
+        ({"weights": None}, "weights: None is not a mapping"),
+        ({"margin": {"tail": 2}}, "margin.tail: there is no such key: write one of"),
+        ({"history": {"p95": 100, "p90": 300}}, "history.p90: 300 is above p95"),
+        ("history: {p99: .inf}", "history.p99: inf is not a number"),
         ("{", "neither YAML nor JSON"),
         ("- 1", "is not a mapping"),
     ],
@@ -255,6 +306,33 @@ def test_a_wrong_configuration_is_named(judge, config, words):
 @pytest.mark.parametrize("text", ["", "\n"])
 def test_no_input_gives_no_output(judge, text):
     assert judge(text, end="") == (0, [], "")
+
+
+@pytest.mark.parametrize(("redirected", "code", "words"), [("<&-", 0, ""), ("<rounds >/dev/full", 4, "No space left")])
+def test_streams_that_are_not_there_give_no_traceback(tmp_path, redirected, code, words):
+    (tmp_path / "rounds").write_text(line("a", pairs(5)))
+    program = f"{sys.executable} -c 'from llm_rollout.cli import main; raise SystemExit(main([\"judge\"]))'"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "include")}
+    ended = subprocess.run(
+        ["sh", "-c", f"{program} {redirected}"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_huge_round_is_judged_in_rounds_up_to_the_cap(judge):
+    config = {"cap_pairs": 20_000, "required": ["quality"], "min_rounds": 1000}
+    _, said, _ = judge(line("a", [{"stable": FAILED, "candidate": FAILED}] * 100_000), config=config)
+
+    assert said[0]["decision"] == "undecided"
+    assert "20000 of 20000 requests" in said[0]["sentence"]
 
 
 def test_the_last_line_needs_no_newline(judge):

@@ -87,13 +87,13 @@ class Judge:
         Pairs are judged in rounds of ``round_pairs``, however many come at once, and none beyond ``cap_pairs``.
         Stopping at any time, pausing and going on keep what alpha and beta promise; beginning anew does not.
         """
-        waiting = (*standing.waiting, *pairs)
+        waiting, start = (*standing.waiting, *pairs), 0
         while standing.decision.outcome == "continue":
-            size = min(self._rules.round_pairs, self._rules.cap_pairs - standing.totals.pairs)
-            if len(waiting) < size:
-                return replace(standing, waiting=waiting)
-            played = self._play(standing, waiting[:size])
-            standing, waiting = replace(played, decision=self._decide(played)), waiting[size:]
+            end = start + min(self._rules.round_pairs, self._rules.cap_pairs - standing.totals.pairs)
+            if len(waiting) < end:
+                return replace(standing, waiting=waiting[start:])
+            played = self._play(standing, waiting[start:end])
+            standing, start = replace(played, decision=self._decide(played)), end
         return standing
 
     def close(self, standing: Standing, reason: str) -> Standing:

@@ -23,7 +23,7 @@ class NotARoundError(Permanent):
 def read(line: bytes) -> tuple[str, int | None, list[Pair]]:
     """The rollout, the number of the round if it has one, and its pairs."""
     try:
-        value = json.loads(line.decode(), parse_constant=_not_a_number)
+        value = json.loads(line.decode("utf-8-sig"), parse_constant=_not_a_number)
     except NotARoundError:
         raise
     except (ValueError, RecursionError) as error:
@@ -37,7 +37,7 @@ def read(line: bytes) -> tuple[str, int | None, list[Pair]]:
         raise NotARoundError(f"pairs: {_shown(pairs)} is not a list: give the pairs of answers, or [] for none")
     try:
         read_pairs = [Pair(_answer(pair["stable"]), _answer(pair["candidate"])) for pair in pairs]
-    except (NotARoundError, KeyError, TypeError):
+    except (NotARoundError, AttributeError, KeyError, TypeError):
         _complain(pairs)
     return rollout, _number(value.get("round")), read_pairs
 
@@ -47,6 +47,8 @@ def _answer(value: Any) -> Answer:
     get = value.get
     ok, ttft, total, tokens, correct = value["ok"], get("ttft_ms"), get("total_ms"), get("tokens"), get("correct")
     prompt_tokens = get("prompt_tokens")
+    if type(tokens) is float or type(prompt_tokens) is float:
+        tokens, prompt_tokens = _whole(tokens), _whole(prompt_tokens)
     right = (
         (ok is True or ok is False)
         and (ttft is None or (type(ttft) in _NUMBERS and 0 <= ttft <= MOST_MS))
@@ -61,6 +63,11 @@ def _answer(value: Any) -> Answer:
 
 
 _NUMBERS = (float, int)
+
+
+def _whole(value: Any) -> Any:
+    """64.0 is 64: JSON tells the two apart no more than its writers do."""
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def _complain(pairs: list[Any]) -> NoReturn:
@@ -82,7 +89,7 @@ def _complain_of(where: str, value: Any) -> None:
     for name in ("ttft_ms", "total_ms"):
         _check(f"{where}.{name}", value.get(name), _NUMBERS, MOST_MS)
     for name in ("tokens", "prompt_tokens"):
-        _check(f"{where}.{name}", value.get(name), (int,), MOST_TOKENS)
+        _check(f"{where}.{name}", _whole(value.get(name)), (int,), MOST_TOKENS)
 
 
 def _check(where: str, value: Any, kinds: tuple[type, ...], most: float) -> None:
@@ -91,10 +98,11 @@ def _check(where: str, value: Any, kinds: tuple[type, ...], most: float) -> None
         raise NotARoundError(f"{where}: {_shown(value)} is not a {whole} from 0 to {most:.0f}")
 
 
-def _number(value: Any) -> int | None:
+def _number(given: Any) -> int | None:
+    value = _whole(given)
     if value is None or (type(value) is int and 0 <= value < _LARGEST_ROUND):
         return value
-    raise NotARoundError(f"round: {_shown(value)} is not a whole number from 0 on: number the rounds, or leave it out")
+    raise NotARoundError(f"round: {_shown(given)} is not a whole number from 0 on: number the rounds, or leave it out")
 
 
 def _not_a_number(text: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from math import isfinite
 from typing import Any
 
@@ -50,6 +51,10 @@ def _check_order(rules: Rules) -> None:
         tolerance = rules.tolerance["tail" if name in _HISTORY else name]
         if margin <= tolerance:
             raise Permanent(f"margin.{name}: {margin:g} is not above its tolerance {tolerance:g}: nothing lies between")
+    known = [name for name in _HISTORY if name in rules.history]
+    for lower, higher in pairwise(known):
+        if rules.history[lower] > rules.history[higher]:
+            raise Permanent(f"history.{lower}: {rules.history[lower]:g} is above {higher}: give milliseconds in order")
 
 
 def _required(value: Any) -> tuple[str, ...]:

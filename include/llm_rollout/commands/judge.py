@@ -18,11 +18,12 @@ differ by; margin, the least that users would notice; history (none), stable's p
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_rollout.commands.job_lines import EXIT_USAGE, tell
+from llm_rollout.commands.job_lines import EXIT_TRANSIENT, EXIT_USAGE, tell
 from llm_rollout.errors import Permanent
 
 if TYPE_CHECKING:
@@ -37,12 +38,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one decision for each round; 0, or 2 when something is no round or no configuration."""
+    """Print one decision for each round; 0, or 2 when something is no round or no configuration, 4 if it cannot say."""
     try:
         _judge(_rules(options.config))
     except Permanent as error:
         print(f"llm-rollout judge: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except OSError as error:
+        # Python would try once more when it ends, and complain of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print(f"llm-rollout judge: a decision could not be written: {error.strerror}", file=sys.stderr)
+        return EXIT_TRANSIENT
     return 0
 
 
@@ -51,7 +57,8 @@ def _judge(rules: Rules) -> None:
     from llm_rollout.canary.round_lines import NotARoundError, read  # noqa: PLC0415
 
     docket = Docket(rules)
-    for number, line in enumerate(sys.stdin.buffer, start=1):
+    # Python has no standard input where the caller closed it: that is no input.
+    for number, line in enumerate(sys.stdin.buffer if sys.stdin else (), start=1):
         if line.strip():
             try:
                 rollout, round_number, pairs = read(line)
