@@ -10,14 +10,15 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing import Pool
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.canary.study import OURS, RULES, Tally, study
+from benchmarks.canary.kept import Kept
+from benchmarks.canary.study import OURS, RULES, Results, Tally, Task, study
 from benchmarks.canary.worlds import HOLD, NULLS, QUIET, REGRESSIONS, WORSE, World
 
 PAGE = Path("docs/studies/canary-judge.md")
@@ -26,7 +27,6 @@ _SHORT = {"nulls": 100, "regressions": 50, "odd": 25, "peers": 25}
 _AT_ONCE = 25
 """Runs that a process plays before it takes others."""
 _MOST_FALSE, _LEAST_FOUND, _MOST_WRONG, _MOST_PAIRS = 3.0, 97.0, 5.0, 1200
-Results = Mapping[tuple[str, str], Tally]
 Rows = list[list[str]]
 
 
@@ -34,7 +34,7 @@ def main() -> int:
     """Print the tables; 1 where a goal is missed."""
     options = _parser().parse_args()
     began = time.monotonic()
-    results = _play(_FULL if options.full else _SHORT, options.processes)
+    results = _play(_FULL if options.full else _SHORT, options.processes, Kept(options.keep))
     tables = {
         "Standard worlds": _standard(results),
         "Odd worlds": _odd(results),
@@ -48,22 +48,38 @@ def main() -> int:
     return 0 if all(row[-1] == "met" for row in tables["Goals"][1:]) else 1
 
 
-def _play(runs: Mapping[str, int], processes: int) -> Results:
-    tasks = [task for world in NULLS for task in _tasks((OURS,), world, runs["nulls"])]
-    tasks += [task for world in REGRESSIONS for task in _tasks((OURS,), world, runs["regressions"])]
-    tasks += [task for world in (*QUIET, *WORSE, *HOLD) for task in _tasks((OURS,), world, runs["odd"])]
-    others = tuple(rule for rule in RULES if rule != OURS)
-    tasks += [task for world in (*NULLS, *REGRESSIONS) for task in _tasks(others, world, runs["peers"])]
+def _play(runs: Mapping[str, int], processes: int, kept: Kept) -> Results:
     results: dict[tuple[str, str], Tally] = {}
+    new = []
+    for task in _tasks(runs):
+        if (found := kept.found(task)) is None:
+            new.append(task)
+        else:
+            _join(results, found)
     with Pool(processes) as pool:
-        for found in pool.imap(study, tasks):
-            for key, tally in found.items():
-                results.setdefault(key, Tally()).join(tally)
+        for task, found in pool.imap_unordered(study, new):
+            kept.keep(task, found)
+            _join(results, found)
     return results
 
 
-def _tasks(rules: tuple[str, ...], world: World, runs: int) -> list[tuple[tuple[str, ...], World, range]]:
-    return [(rules, world, range(start, min(start + _AT_ONCE, runs))) for start in range(0, runs, _AT_ONCE)]
+def _tasks(runs: Mapping[str, int]) -> Iterator[Task]:
+    """Ours first: the rules of peers take longer."""
+    peers = tuple(rule for rule in RULES if rule != OURS)
+    for rules, worlds, number in (
+        ((OURS,), NULLS, runs["nulls"]),
+        ((OURS,), REGRESSIONS, runs["regressions"]),
+        ((OURS,), (*QUIET, *WORSE, *HOLD), runs["odd"]),
+        (peers, (*NULLS, *REGRESSIONS), runs["peers"]),
+    ):
+        for world in worlds:
+            for start in range(0, number, _AT_ONCE):
+                yield rules, world, range(start, min(start + _AT_ONCE, number))
+
+
+def _join(results: dict[tuple[str, str], Tally], found: Results) -> None:
+    for key, tally in found.items():
+        results.setdefault(key, Tally()).join(tally)
 
 
 def _standard(results: Results) -> Rows:
@@ -158,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.canary", description=__doc__)
     parser.add_argument("--full", action="store_true", help=f"as in the study: {_FULL}, instead of {_SHORT}")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE}")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="holds what was found, to go on from")
     parser.add_argument("--processes", type=int, default=2, help="at once (%(default)s)")
     return parser
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -20,34 +19,35 @@ FIRST_SEED = 20_000
 
 @dataclass
 class Tally:
-    """Ends of runs, and after how many pairs."""
+    """After how many pairs runs ended, by how they ended."""
 
-    ends: Counter[str] = field(default_factory=Counter)
     pairs: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, end: str, pairs: int) -> None:
         """One run more."""
-        self.ends[end] += 1
         self.pairs.setdefault(end, []).append(pairs)
 
     def join(self, other: Tally) -> None:
         """The runs of another tally more."""
-        self.ends += other.ends
         for end, pairs in other.pairs.items():
             self.pairs.setdefault(end, []).extend(pairs)
 
     @property
     def runs(self) -> int:
         """How many."""
-        return self.ends.total()
+        return sum(map(len, self.pairs.values()))
+
+    def ends(self, end: str) -> int:
+        """How many ended so."""
+        return len(self.pairs.get(end, ()))
 
     def percent(self, end: str) -> float:
         """Part of the runs that ended so."""
-        return 100 * self.ends[end] / self.runs
+        return 100 * self.ends(end) / self.runs
 
     def median_pairs(self, end: str) -> float | None:
         """Of the runs that ended so."""
-        return median(self.pairs[end]) if self.pairs.get(end) else None
+        return median(self.pairs[end]) if self.ends(end) else None
 
 
 def ours(rounds: Iterable[list[Pair]]) -> peers.End:
@@ -64,7 +64,13 @@ def ours(rounds: Iterable[list[Pair]]) -> peers.End:
 RULES: dict[str, peers.Rule] = {OURS: ours, **peers.RULES}
 
 
-def study(task: tuple[tuple[str, ...], World, range]) -> dict[tuple[str, str], Tally]:
+Task = tuple[tuple[str, ...], World, range]
+"""Rules, where they judge, and the seeds."""
+Results = Mapping[tuple[str, str], Tally]
+"""By rule and world."""
+
+
+def study(task: Task) -> tuple[Task, Results]:
     """The tally of each rule over one run for each seed: every rule sees the same rollouts."""
     rules, world, seeds = task
     tallies = {(rule, world.name): Tally() for rule in rules}
@@ -72,4 +78,4 @@ def study(task: tuple[tuple[str, ...], World, range]) -> dict[tuple[str, str], T
         rounds = list(world.rounds(FIRST_SEED + seed))
         for rule in rules:
             tallies[rule, world.name].add(*RULES[rule](rounds))
-    return tallies
+    return task, tallies
