@@ -36,7 +36,7 @@ class Kept:
 
 
 def _read(file: Path) -> dict[str, Results]:
-    found = {}
+    found: dict[str, Results] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
             one = json.loads(line)

@@ -5,6 +5,7 @@ from itertools import islice
 
 import pytest
 
+from benchmarks.canary.kept import Kept
 from benchmarks.canary.study import OURS, study
 from benchmarks.canary.worlds import HOLD, NULLS, QUIET, REGRESSIONS, WORSE
 from llm_rollout.canary import standing_json
@@ -78,3 +79,15 @@ def test_a_standing_is_small():
     for pairs in NULLS[0].rounds(0):
         standing = judge.after(standing, pairs)
     assert len(json.dumps(standing_json.as_json(standing))) < 10_000
+
+
+def test_a_study_that_was_cut_short_goes_on_where_it_was(tmp_path):
+    file = tmp_path / "found"
+    tasks = [((rule,), NULLS[0], range(2)) for rule in (OURS, "Kayenta, once")]
+    for task in tasks:
+        Kept(file).keep(*study(task))
+    file.write_text(file.read_text()[:-20])
+
+    assert Kept(file).found(tasks[0]) == study(tasks[0])[1]
+    assert Kept(file).found(tasks[1]) is None
+    assert Kept(file).found((tasks[0][0], NULLS[0], range(3))) is None
