@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 from kubernetes import client, config
 
 from devcluster.controlplane import python_path
@@ -29,6 +30,12 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
 }
+
+# The same examples every time, and no clock: whether a run of CI passes must depend on neither luck nor load.
+_TIMELESS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, **_TIMELESS)
+settings.register_profile("explore", print_blob=True, **_TIMELESS)
+settings.load_profile("repeatable")
 
 COMMAND_SECONDS = 120
 
