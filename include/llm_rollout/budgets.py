@@ -9,6 +9,7 @@ LEASE_SLACK_SECONDS = 900
 _CONTROLLERS_SECONDS = 300
 """What controllers, images and endpoints get where the spec says nothing."""
 _NEVER_WAITS_SECONDS = 60
+_SWITCH_SECONDS = 120
 
 
 def wait_seconds(step: str, spec: RolloutSpec) -> int:
@@ -22,7 +23,7 @@ def wait_seconds(step: str, spec: RolloutSpec) -> int:
         "await_cold_start": timing.cold_start_seconds,
         "smoke_test": 120,
         "evaluate_canary": spec.canary.deadline_seconds,
-        "switch_service": 120,
+        "switch_service": _SWITCH_SECONDS + (spec.shift.deadline_seconds if spec.shift else 0),
         "watch_live": timing.bake_seconds + 120,
         "retire_previous": ending,
         "roll_back": timing.cold_start_seconds + ending,

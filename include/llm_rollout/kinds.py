@@ -11,6 +11,7 @@ CUSTOM_RESOURCE_DEFINITION = Kind(
 EVENT = Kind("v1", "Event", "events")
 EVENT_V1 = Kind("events.k8s.io/v1", "Event", "events")
 HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 IP_POOL = Kind("whereabouts.cni.cncf.io/v1alpha1", "IPPool", "ippools")
 JOB = Kind("batch/v1", "Job", "jobs")
 LEADER_WORKER_SET = Kind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets")

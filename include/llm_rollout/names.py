@@ -64,6 +64,11 @@ def measurements_name(model: str) -> str:
     return f"{record_name(model)}.fabric"
 
 
+def candidate_service_name(service: str) -> str:
+    """The Service of a candidate that gets a share of the requests before ``service`` selects it."""
+    return f"{service}-candidate"
+
+
 def lws_name(model: str, revision: str) -> str:
     """The LeaderWorkerSet of one revision."""
     return f"{model}-{revision}"

@@ -19,6 +19,7 @@ ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", m
 Image = Annotated[str, Field(pattern=r"^[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$")]
 Attachment = Annotated[str, Field(pattern=r"^([-a-z0-9]+/)?[a-z0-9]([-.a-z0-9]*[a-z0-9])?(@[\w.-]{1,15})?$")]
 Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+Percent = Annotated[int, Field(ge=1, le=99)]
 _DAY_SECONDS = 24 * 3600
 Silence = Annotated[int, Field(ge=5, le=_DAY_SECONDS)] | None
 """Whole seconds; less than five is less than one look and a hiccup."""
@@ -215,6 +216,22 @@ class Timing(_Part):
     patience: Patience = Field(default_factory=Patience)
 
 
+class Shift(_Part):
+    """Live requests move to the candidate in steps, by the weights of an HTTPRoute, and every step is judged."""
+
+    http_route: ObjectName = Field(description="In the model's namespace; a rule of it sends requests to service.name.")
+    percent: tuple[Percent, ...] = Field(
+        (1, 5, 25, 50), min_length=1, description="Of the requests, step by step; after the last one all of them move."
+    )
+    step_seconds: int = Field(120, ge=1, le=_DAY_SECONDS, description="At least so long at each step.")
+    step_pairs: int = Field(
+        60, ge=20, description="Requests of the candidate, as many of stable beside them, to judge at each step."
+    )
+    deadline_seconds: int = Field(
+        3600, ge=10, le=_DAY_SECONDS, description="Of all steps; with too few requests until then nothing is switched."
+    )
+
+
 class Approval(_Part):
     """A person has to say yes before the switch."""
 
@@ -262,6 +279,7 @@ class RolloutSpec(_Part):
     fabric: Fabric = Field(default_factory=Fabric)
     canary: Canary = Field(default_factory=Canary)
     timing: Timing = Field(default_factory=Timing)
+    shift: Shift | None = Field(None, description="None: all new connections move at once.")
     approval: Approval | None = None
     upgrades: Upgrades | None = None
     autoscaling: Autoscaling | None = None

@@ -11,6 +11,7 @@ import re
 import zoneinfo
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from llm_rollout.canary.rules import MIN_ROUNDS
@@ -187,6 +188,21 @@ def patience(spec: RolloutSpec) -> Iterator[Broken]:
             yield Broken(f"timing.patience.{phase}", int(seconds), message, remedy)
 
 
+def shift(spec: RolloutSpec) -> Iterator[Broken]:
+    """A share that falls would take users back without a reason, and steps must fit into their deadline."""
+    if spec.shift is None:
+        return
+    percent, steps = spec.shift.percent, len(spec.shift.percent)
+    for index, (before, share) in enumerate(pairwise(percent), start=1):
+        if share <= before:
+            message = f"not above {before}, the share before it"
+            yield Broken(f"shift.percent[{index}]", share, message, "let every step be larger than the one before")
+    if spec.shift.deadline_seconds < steps * spec.shift.step_seconds:
+        message = f"{steps} steps take {spec.shift.step_seconds} s each, {steps * spec.shift.step_seconds} s at least"
+        remedy = f"set it to at least {2 * steps * spec.shift.step_seconds}, or lower shift.step_seconds"
+        yield Broken("shift.deadline_seconds", spec.shift.deadline_seconds, message, remedy)
+
+
 def duplicates(spec: RolloutSpec) -> Iterator[Broken]:
     """Lists in which an item can only stand once."""
     lists: dict[str, tuple[str, ...]] = {
@@ -227,5 +243,6 @@ RULES = (
     Rule(("model.endpoint", "model.source_secret"), source_secret),
     Rule(("groups", "autoscaling"), autoscaling),
     Rule(("timing.patience", "timing.cold_start_seconds"), patience),
+    Rule(("shift",), shift),
     Rule(("server.network.hcas", "fabric.accept_transports", "upgrades"), duplicates),
 )

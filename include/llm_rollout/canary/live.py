@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from llm_rollout.canary import bets
 from llm_rollout.canary.bets import STAKES, Pot
-from llm_rollout.canary.live_readings import Reading
+from llm_rollout.canary.live_readings import Reading, total_since
 
 ERRORS = "errors"
 WEIGHTS: Mapping[str, float] = {ERRORS: 0.5, "ttft": 0.25, "itl": 0.25}
@@ -135,8 +135,7 @@ def begin(held: tuple[Limit, ...], readings: Mapping[str, Reading], now: float) 
 
 def since(standing: Standing, readings: Mapping[str, Reading]) -> Reading:
     """What happened after the last window, summed over leaders."""
-    parts = (reading.since(standing.readings.get(leader)) for leader, reading in readings.items())
-    return sum(parts, Reading())
+    return total_since(standing.readings, readings)
 
 
 def after(standing: Standing, readings: Mapping[str, Reading], now: float, alpha: float) -> Standing:

@@ -79,6 +79,11 @@ class Reading:
         )
 
 
+def total_since(before: Mapping[str, Reading], now: Mapping[str, Reading]) -> Reading:
+    """What happened at all servers after an earlier reading of each; one that is new counts from its start."""
+    return sum((reading.since(before.get(name)) for name, reading in now.items()), Reading())
+
+
 def parse(text: str) -> Reading:
     """The sums over the engines of one server; series that it does not have count as zero."""
     ended: dict[str, int] = {}

@@ -16,7 +16,7 @@ from llm_rollout.errors import Permanent, Transient
 from llm_rollout.ports import Ports
 from llm_rollout.rollout import Rollout
 from llm_rollout.spec import Timing
-from llm_rollout.steps import group_state, live_journal, live_metrics, pod_state
+from llm_rollout.steps import live_journal, live_metrics
 from llm_rollout.steps.group_state import GroupState
 from llm_rollout.steps.live_journal import Entry, Journal
 from llm_rollout.steps.traffic import Traffic
@@ -63,10 +63,12 @@ def observe(rollout: Rollout, ports: Ports, switched: Traffic, state: GroupState
     spec, plan = rollout.spec, rollout.planned
     where = live_journal.place(spec.namespace, spec.name)
     journal = live_journal.load(ports.cluster, where, plan.revision_id, switched.switched_at)
-    readings = _readings(rollout, ports, state, spec.server.port)
+    readings = live_metrics.of_group(spec, ports, state)
     if journal.entry is not None:
         return Judged(journal, readings)
-    return Judged(journal, readings, _history(rollout, ports), _canary_requests(rollout, ports))
+    history = live_metrics.of_stable(rollout, ports)
+    known = sum(history.values(), Reading()) if history else None
+    return Judged(journal, readings, known, _canary_requests(rollout, ports))
 
 
 def step(rollout: Rollout, seen: Judged, switched_at: float, now: float) -> Act | None:
@@ -169,23 +171,6 @@ def _begin(
         standing=live.begin(held, readings, now),
     )
     return Act("note what the old revision did before", Note(rollout, seen.journal, entry))
-
-
-def _history(rollout: Rollout, ports: Ports) -> Reading | None:
-    spec, plan = rollout.spec, rollout.planned
-    if plan.stable_lws is None or plan.stable_revision_id is None:
-        return None
-    state = group_state.observe(ports, spec.namespace, spec.name, plan.stable_revision_id, plan.stable_lws)
-    found = _readings(rollout, ports, state, plan.stable_port or spec.server.port)
-    return sum(found.values(), Reading()) if found else None
-
-
-def _readings(rollout: Rollout, ports: Ports, state: GroupState, port: int) -> dict[str, Reading] | None:
-    try:
-        leaders = [pod_state.name(pod) for pod in state.leaders]
-        return live_metrics.read_each(ports, rollout.spec.namespace, port, leaders)
-    except Transient:
-        return None
 
 
 def _canary_requests(rollout: Rollout, ports: Ports) -> int:

@@ -10,7 +10,10 @@ from llm_rollout.canary import live_readings
 from llm_rollout.canary.live_readings import Reading
 from llm_rollout.errors import Transient
 from llm_rollout.ports import Endpoint, Ports
+from llm_rollout.rollout import Rollout
 from llm_rollout.spec import RolloutSpec
+from llm_rollout.steps import group_state, pod_state
+from llm_rollout.steps.group_state import GroupState
 
 _SERIES = re.compile(r"^(?P<name>vllm:\w+)\{(?P<labels>.*)\}\s+(?P<value>\S+)")
 _REASON = re.compile(r'finished_reason="(\w+)"')
@@ -55,6 +58,24 @@ def read_each(ports: Ports, namespace: str, port: int, leaders: Iterable[str]) -
         Transient: A leader did not answer.
     """
     return {leader: live_readings.parse(_text(ports, namespace, port, leader)) for leader in leaders}
+
+
+def of_group(spec: RolloutSpec, ports: Ports, state: GroupState, port: int | None = None) -> dict[str, Reading] | None:
+    """As ``read_each``, of all leaders of a group; None when one of them did not answer."""
+    try:
+        leaders = [pod_state.name(pod) for pod in state.leaders]
+        return read_each(ports, spec.namespace, port or spec.server.port, leaders)
+    except Transient:
+        return None
+
+
+def of_stable(rollout: Rollout, ports: Ports) -> dict[str, Reading] | None:
+    """As ``of_group``, of the revision that served when the plan was made; None where there was none."""
+    spec, plan = rollout.spec, rollout.planned
+    if plan.stable_lws is None or plan.stable_revision_id is None:
+        return None
+    state = group_state.observe(ports, spec.namespace, spec.name, plan.stable_revision_id, plan.stable_lws)
+    return of_group(spec, ports, state, plan.stable_port)
 
 
 def parse(text: str) -> Load:

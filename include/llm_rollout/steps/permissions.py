@@ -40,6 +40,7 @@ NEEDED = (
 """What every rollout needs."""
 FOR_AUTOSCALING = (Permission(kinds.HORIZONTAL_POD_AUTOSCALER, ("create", "patch", "delete")),)
 FOR_POD_MONITOR = (Permission(kinds.POD_MONITOR, ("get", "create", "patch")),)
+FOR_SHIFT = (Permission(kinds.HTTP_ROUTE, ("get", "update")),)
 FOR_ATTACHMENTS = (Permission(kinds.NETWORK_ATTACHMENT, ("list",)),)
 
 _WATCHED = (kinds.LEADER_WORKER_SET, kinds.POD, kinds.EVENT, kinds.JOB, kinds.SERVICE)
@@ -60,7 +61,8 @@ def needed(spec: RolloutSpec) -> tuple[Permission, ...]:
     scaling = FOR_AUTOSCALING if spec.autoscaling else ()
     monitor = FOR_POD_MONITOR if spec.pod_monitor else ()
     attachments = FOR_ATTACHMENTS if spec.server.network.attachments else ()
-    return (*NEEDED, *scaling, *monitor, *attachments)
+    shift = FOR_SHIFT if spec.shift else ()
+    return (*NEEDED, *scaling, *monitor, *attachments, *shift)
 
 
 def missing(spec: RolloutSpec, access: Access) -> tuple[str, ...]:

@@ -122,6 +122,7 @@ def _ground(spec: RolloutSpec, ports: Ports, revision_id: str) -> Ground:
         rooms=tuple(rooms),
         groups=tuple(cluster.list(kinds.LEADER_WORKER_SET, spec.namespace)),
         service=cluster.get(kinds.SERVICE, spec.namespace, spec.service.name),
+        route=cluster.get(kinds.HTTP_ROUTE, spec.namespace, spec.shift.http_route) if spec.shift else None,
     )
 
 
@@ -188,7 +189,7 @@ def _listens_on(group: Manifest) -> int | None:
 
 
 def _problems(spec: RolloutSpec, seen: Seen, plan: RolloutPlan | None) -> list[Problem]:
-    problems = list(preconditions.of_identity(seen.ground, spec))
+    problems = [*preconditions.of_identity(seen.ground, spec), *preconditions.of_route(seen.ground, spec)]
     if plan is not None:
         problems += preconditions.of_claim(seen.ground, spec, plan.weights_bytes)
         problems += preconditions.of_names(seen.ground, spec, plan.lws)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from llm_rollout import names
 from llm_rollout.ports import Manifest
 from llm_rollout.spec import RolloutSpec
-from llm_rollout.steps import capacity, traffic
+from llm_rollout.steps import capacity, traffic, traffic_shift
 from llm_rollout.steps.capacity import Room
 
 _QUOTA_KEY = f"requests.{capacity.GPU}"
@@ -37,6 +37,8 @@ class Ground:
     groups: tuple[Manifest, ...] = ()
     """All LeaderWorkerSets of the namespace."""
     service: Manifest | None = None
+    route: Manifest | None = None
+    """The HTTPRoute that the spec names."""
 
 
 def of_identity(ground: Ground, spec: RolloutSpec) -> Iterator[Problem]:
@@ -51,6 +53,13 @@ def of_identity(ground: Ground, spec: RolloutSpec) -> Iterator[Problem]:
             "the API server does not serve leaderworkerset.x-k8s.io/v1 LeaderWorkerSet",
             "install the LeaderWorkerSet controller, 0.9 or newer",
         )
+
+
+def of_route(ground: Ground, spec: RolloutSpec) -> Iterator[Problem]:
+    """Whether requests can move by the HTTPRoute that the spec names."""
+    found = traffic_shift.problem(spec, spec.shift, ground.route) if spec.shift else None
+    if found is not None:
+        yield Problem(found.cause, found.remedy)
 
 
 def of_claim(ground: Ground, spec: RolloutSpec, weights_bytes: int) -> Iterator[Problem]:

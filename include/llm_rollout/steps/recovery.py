@@ -14,7 +14,7 @@ from llm_rollout.ports import Manifest, Ports
 from llm_rollout.record import Record, Revision
 from llm_rollout.rollout import Rollout
 from llm_rollout.spec import RolloutSpec
-from llm_rollout.steps import pod_state, traffic
+from llm_rollout.steps import pod_state, traffic, traffic_shift
 from llm_rollout.steps.group_state import GroupState
 from llm_rollout.steps.traffic import Switch, Traffic
 from llm_rollout.verdict import Act
@@ -53,6 +53,10 @@ class Seen:
     """Jobs that still run for the candidate."""
     scaler: Manifest | None
     unanswered: str
+    route: Manifest | None = None
+    """The HTTPRoute by which requests move in steps."""
+    beside: Manifest | None = None
+    """The candidate's own Service."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +76,18 @@ class Note:
 
 @dataclass(frozen=True)
 class Remove:
-    """Keep the logs of ``pods``, then delete groups and Jobs."""
+    """Keep the logs of ``pods``, then delete groups, Jobs and the candidate's own Service."""
 
     rollout: Rollout
     groups: tuple[Manifest, ...]
     jobs: tuple[Manifest, ...]
+    services: tuple[Manifest, ...]
     pods: tuple[Manifest, ...]
 
 
 def act(plan: object, ports: Ports) -> None:
     """Carry one of the plans of this step out."""
+    traffic_shift.act(plan, ports)
     if isinstance(plan, Switch):
         traffic.switch(plan, ports)
     if isinstance(plan, Note):
@@ -90,7 +96,11 @@ def act(plan: object, ports: Ports) -> None:
         ports.cluster.apply(manifest)
     if isinstance(plan, Remove):
         _keep_logs(plan, ports)
-        for kind, objects in ((kinds.LEADER_WORKER_SET, plan.groups), (kinds.JOB, plan.jobs)):
+        for kind, objects in (
+            (kinds.LEADER_WORKER_SET, plan.groups),
+            (kinds.JOB, plan.jobs),
+            (kinds.SERVICE, plan.services),
+        ):
             for metadata in (one["metadata"] for one in objects):
                 ports.cluster.delete(kind, metadata["namespace"], metadata["name"], metadata["uid"])
 

@@ -8,10 +8,12 @@ its groups are gone by then and are made again from the manifests in the record.
 from __future__ import annotations
 
 from llm_rollout import kinds, names, record
+from llm_rollout.manifests import http_route
 from llm_rollout.ports import Manifest, Ports
 from llm_rollout.record import Record, RolloutResult
 from llm_rollout.rollout import Rollout
-from llm_rollout.steps import group_state, pod_state, recovery, traffic
+from llm_rollout.spec import RolloutSpec
+from llm_rollout.steps import group_state, pod_state, recovery, traffic, traffic_shift
 from llm_rollout.steps.group_state import GroupState
 from llm_rollout.steps.recovery import Goal, Seen
 from llm_rollout.steps.traffic import Switch
@@ -47,6 +49,10 @@ def observe(rollout: Rollout, ports: Ports) -> Seen | None:
         jobs=tuple(job for job in ports.cluster.list(kinds.JOB, spec.namespace, mine) if _is_pointless(job)),
         scaler=ports.cluster.get(kinds.HORIZONTAL_POD_AUTOSCALER, spec.namespace, spec.name),
         unanswered=traffic.unanswered(spec, ports) if is_back and not traffic.difference(now, target.leaders) else "",
+        route=ports.cluster.get(kinds.HTTP_ROUTE, spec.namespace, spec.shift.http_route) if spec.shift else None,
+        beside=_ours(
+            ports.cluster.get(kinds.SERVICE, spec.namespace, names.candidate_service_name(spec.service.name)), spec
+        ),
     )
 
 
@@ -67,7 +73,13 @@ def decide(rollout: Rollout, seen: Seen | None, now: float) -> Verdict:
             f"the record of {rollout.spec.name} has no previous revision to return to",
             f"start a rollout of the revision that you want: trigger roll_out__{rollout.spec.name.replace('-', '_')}",
         )
-    return _redirect(rollout, seen, now) or _note(rollout, seen) or _clear_away(rollout, seen, now) or _prove(seen)
+    return (
+        _redirect(rollout, seen, now)
+        or traffic_shift.back(rollout, seen.route, now)
+        or _note(rollout, seen)
+        or _clear_away(rollout, seen, now)
+        or _prove(seen)
+    )
 
 
 act = recovery.act
@@ -141,14 +153,16 @@ def _clear_away(rollout: Rollout, seen: Seen, now: float) -> Verdict | None:
         return scaler
     staying = [one for one in seen.doomed if not pod_state.is_going(one)]
     entry = seen.record.run(rollout.run_id)
-    served = entry is not None and seen.traffic.switched_at >= entry.started
-    left = seen.traffic.switched_at + rollout.spec.timing.drain_seconds - now
+    moved = max(seen.traffic.switched_at, http_route.moved_at(seen.route) if seen.route else 0.0)
+    served = entry is not None and moved >= entry.started
+    left = moved + rollout.spec.timing.drain_seconds - now
     if staying and served and left > 0:
         return Wait(f"{recovery.named(staying)} drains", {"seconds_left": round(left)})
     jobs = [job for job in seen.jobs if not pod_state.is_going(job)]
-    if staying or jobs:
-        what = recovery.named([*staying, *jobs])
-        return Act(f"keep the logs and delete {what}", recovery.Remove(rollout, tuple(staying), tuple(jobs), seen.pods))
+    beside = [seen.beside] if seen.beside else []
+    if staying or jobs or beside:
+        doomed = recovery.Remove(rollout, tuple(staying), tuple(jobs), tuple(beside), seen.pods)
+        return Act(f"keep the logs and delete {recovery.named([*staying, *jobs, *beside])}", doomed)
     going = [*seen.doomed, *seen.pods]
     return Wait(f"{recovery.named(going)} end", {"pods": len(seen.pods)}) if going else None
 
@@ -171,6 +185,10 @@ def _prove(seen: Seen) -> Done | Wait:
 def _spared(goal: Goal, selected: str | None) -> str | None:
     """What a third party made the Service select is not ours to delete."""
     return None if selected == goal.candidate else selected
+
+
+def _ours(found: Manifest | None, spec: RolloutSpec) -> Manifest | None:
+    return found if found is not None and traffic.is_ours(found, spec) else None
 
 
 def _is_pointless(job: Manifest) -> bool:

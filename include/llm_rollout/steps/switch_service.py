@@ -12,9 +12,10 @@ from llm_rollout.manifests.service import service
 from llm_rollout.ports import Ports
 from llm_rollout.record import Record, Revision
 from llm_rollout.rollout import Rollout
-from llm_rollout.steps import group_state, live_metrics, pod_state, traffic
+from llm_rollout.steps import group_state, live_metrics, pod_state, traffic, traffic_shift
 from llm_rollout.steps.group_state import GroupState
 from llm_rollout.steps.traffic import Switch, Traffic
+from llm_rollout.steps.traffic_shift import Shifting
 from llm_rollout.verdict import Act, Done, Fail, Verdict, Wait
 
 
@@ -30,6 +31,8 @@ class Seen:
     """What came instead of an answer through the Service; asked only once it selects the candidate."""
     load: dict[str, int] | None
     """The leaders' counters at this moment, None when they could not be read."""
+    shifting: Shifting | None = None
+    """Where requests move in steps before the switch."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,15 @@ def observe(rollout: Rollout, ports: Ports) -> Seen:
         current.revision_id if current else None,
         traffic.unanswered(spec, ports) if is_there else "",
         _load(rollout, state, ports) if is_there else None,
+        traffic_shift.observe(rollout, ports, state),
     )
 
 
 def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
-    """Switch from what the plan expects, note it, and prove it. Anything else that is selected is a person's doing."""
+    """Move in steps where that is asked for, switch from what the plan expects, note it, and prove it.
+
+    Anything else that is selected is a person's doing.
+    """
     plan, selected = rollout.planned, seen.traffic.selected
     if seen.traffic.service is not None and not traffic.is_ours(seen.traffic.service, rollout.spec):
         return Fail(
@@ -65,7 +72,7 @@ def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
             "find out who replaced it, or choose another service.name",
         )
     if selected == plan.revision_id:
-        return _proved(rollout, seen)
+        return _proved(rollout, seen, now)
     if selected not in (None, plan.stable_revision_id):
         return Fail(
             f"Service {rollout.spec.service.name} selects {selected}, the plan expects {plan.stable_revision_id}",
@@ -77,12 +84,16 @@ def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
             f"the candidate {plan.lws} does not serve any more: {missing}; nothing was switched",
             "clear await_cold_start and what follows it",
         )
+    moving = traffic_shift.step(rollout, seen.shifting, now) if seen.shifting and selected else None
+    if moving is not None:
+        return moving
     switch = Switch(rollout.spec, seen.traffic.service, plan.revision_id, plan.fencing_token, now)
     return Act(f"Service {rollout.spec.service.name}: {selected} -> {plan.revision_id}", switch)
 
 
 def act(plan: object, ports: Ports) -> None:
-    """Switch the Service, or write into the record that it is switched."""
+    """Move requests, switch the Service, or write into the record that it is switched."""
+    traffic_shift.act(plan, ports)
     if isinstance(plan, Switch):
         traffic.switch(plan, ports)
     if isinstance(plan, Note):
@@ -94,10 +105,13 @@ def act(plan: object, ports: Ports) -> None:
         record.update(ports.cluster, run.spec.namespace, run.spec.name, switched)
 
 
-def _proved(rollout: Rollout, seen: Seen) -> Verdict:
+def _proved(rollout: Rollout, seen: Seen, now: float) -> Verdict:
     plan = rollout.planned
     if seen.recorded != plan.revision_id:
         return Act(f"note {plan.revision_id} as current", Note(rollout, _revision(rollout)))
+    back = traffic_shift.back(rollout, seen.shifting.route if seen.shifting else None, now)
+    if back is not None:
+        return back
     pending = traffic.difference(seen.traffic, seen.candidate.leaders) or seen.unanswered
     if pending:
         return Wait(pending)
@@ -105,7 +119,7 @@ def _proved(rollout: Rollout, seen: Seen) -> Verdict:
     evidence: dict[str, Any] = {"endpoints": leaders, "from": plan.stable_revision_id, "to": plan.revision_id}
     return Done(
         f"Service {rollout.spec.service.name} sends clients to {', '.join(leaders)} and answers",
-        {**evidence, "load": seen.load or {}},
+        {**evidence, "load": seen.load or {}, **traffic_shift.evidence(rollout, seen.shifting)},
     )
 
 

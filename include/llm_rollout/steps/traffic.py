@@ -51,10 +51,15 @@ class Switch:
 
 def observe(spec: RolloutSpec, ports: Ports) -> Traffic:
     """Read the Service and its EndpointSlices."""
-    found = ports.cluster.get(kinds.SERVICE, spec.namespace, spec.service.name)
+    return behind(spec.service.name, spec, ports)
+
+
+def behind(service: str, spec: RolloutSpec, ports: Ports) -> Traffic:
+    """As ``observe``, of another Service of the model."""
+    found = ports.cluster.get(kinds.SERVICE, spec.namespace, service)
     if found is None:
         return Traffic(None)
-    slices = ports.cluster.list(kinds.ENDPOINT_SLICE, spec.namespace, {_SLICE_LABEL: spec.service.name})
+    slices = ports.cluster.list(kinds.ENDPOINT_SLICE, spec.namespace, {_SLICE_LABEL: service})
     endpoints = [endpoint for one in slices for endpoint in one.get("endpoints") or []]
     ready = {_pod(endpoint) for endpoint in endpoints if endpoint.get("conditions", {}).get("ready") is not False}
     return Traffic(found, tuple(sorted(ready)))

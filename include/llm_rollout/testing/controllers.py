@@ -10,7 +10,9 @@ from typing import Any
 from llm_rollout import clock, kinds, names
 from llm_rollout.ports import Manifest
 from llm_rollout.steps.jobs import INDEX_LABEL, JOB_NAME_LABEL
+from llm_rollout.testing import routing
 from llm_rollout.testing.cluster import FakeCluster
+from llm_rollout.testing.routing import is_ready
 
 _GPU = "nvidia.com/gpu"
 
@@ -51,6 +53,8 @@ class Controllers:
     """By pod and whether of the previous life."""
     crashed: dict[str, int] = field(default_factory=dict)
     """Crashes so far, by LeaderWorkerSet."""
+    accepts_routes: bool = True
+    """Whether the gateway's controller is awake."""
 
     def tick(self) -> None:
         """One round of every controller, in the order in which they would react to each other."""
@@ -59,7 +63,9 @@ class Controllers:
         for job in self.cluster.list(kinds.JOB, ""):
             self._job(job)
         for service in self.cluster.list(kinds.SERVICE, ""):
-            self._endpoints(service)
+            routing.endpoints(self.cluster, service)
+        for route in self.cluster.list(kinds.HTTP_ROUTE, "") if self.accepts_routes else ():
+            routing.accept(self.cluster, route)
 
     def _groups(self, lws: Manifest) -> None:
         pods = self._pods(lws)
@@ -167,7 +173,7 @@ class Controllers:
     def _report(self, lws: Manifest) -> None:
         ready, size = 0, lws["spec"]["leaderWorkerTemplate"]["size"]
         pods = {pod["metadata"]["name"]: pod for pod in self._pods(lws)}
-        up = [name for name, pod in pods.items() if _is_ready(pod)]
+        up = [name for name, pod in pods.items() if is_ready(pod)]
         leads = lws["metadata"]["name"].count("-") + 1
         for group in range(lws["spec"]["replicas"]):
             leader = f"{lws['metadata']['name']}-{group}"
@@ -239,21 +245,6 @@ class Controllers:
             "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {"phase": "Running"},
         })  # fmt: skip
 
-    def _endpoints(self, service: Manifest) -> None:
-        selector, namespace = service["spec"].get("selector"), service["metadata"]["namespace"]
-        if not selector or service["spec"].get("clusterIP") == "None":
-            return
-        pods = [pod for pod in self.cluster.list(kinds.POD, namespace, selector) if _is_ready(pod)]
-        name = service["metadata"]["name"]
-        self.cluster.show({
-            "apiVersion": kinds.ENDPOINT_SLICE.api_version,
-            "kind": kinds.ENDPOINT_SLICE.kind,
-            "metadata": {"name": name, "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
-            "endpoints": [
-                {"conditions": {"ready": True}, "targetRef": {"name": pod["metadata"]["name"]}} for pod in pods
-            ],
-        })  # fmt: skip
-
     def _start(self, lws: Manifest) -> Start:
         return self.starts.get(lws["metadata"]["labels"].get(names.REVISION_LABEL, ""), Start())
 
@@ -294,11 +285,6 @@ def _holds_gpus(pod: Manifest) -> bool:
 
 def _has_crashed(pod: Manifest) -> bool:
     return "terminated" in pod["status"].get("containerStatuses", [{}])[0].get("state", {})
-
-
-def _is_ready(pod: Manifest) -> bool:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _ended(pod: Manifest) -> bool:
