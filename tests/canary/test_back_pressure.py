@@ -56,6 +56,22 @@ def test_a_slower_stable_halves_the_pace_and_then_it_grows_by_one():
     assert [rounds(Pace(), 1, 1, 1, 1.2, *[1.0] * count).slots for count in range(3)] == [4, 5, 6]
 
 
+def test_every_time_it_is_felt_it_takes_twice_as_many_quiet_rounds_to_grow():
+    felt_twice = rounds(Pace(), 1, 1, 1, 1.2, 1.2)
+
+    assert [rounds(felt_twice, *[1.0] * count).slots for count in range(5)] == [2, 2, 3, 3, 4]
+
+
+def test_near_the_limit_the_pace_stays_as_it_is():
+    assert rounds(Pace(), 1, 1, 1.07, 1.07).slots == 4
+
+
+def test_a_queue_halves_the_pace_whatever_the_times_are():
+    queued = rounds(Pace(), 1, 1, 1).back()
+
+    assert (queued.slots, queued.back().back().back().slots) == (4, 1)
+
+
 def test_what_is_usual_is_never_learned_anew():
     slower = rounds(Pace(), 1, 1.2, 1.4, 1.6)
 

@@ -117,6 +117,32 @@ def test_an_answer_that_does_not_end_is_given_up(server):
     assert reply.failure == "no end after 0.2 s"
 
 
+@pytest.mark.parametrize("side", ["stable", "candidate"])
+def test_a_side_that_is_far_slower_than_the_other_is_not_waited_for(server, side):
+    gate = threading.Event()
+
+    def late(number, prompt):
+        gate.wait(20)
+        return right(number, prompt)
+
+    urls = {name: server(late if name == side else right).url for name in ("stable", "candidate")}
+    with Pairs(urls["candidate"], urls["stable"], setting(patience_seconds=0.3)) as pairs:
+        (both,) = pairs.ask(TASKS[:1])
+        gate.set()
+
+    replies = dict(zip(("stable", "candidate"), both, strict=True))
+    assert replies.pop(side).failure == "no end long after the other side's"
+    assert [reply.failure for reply in replies.values()] == [""]
+
+
+def test_a_side_that_fails_at_once_takes_no_time_from_the_other(server):
+    slow = server(lambda *_: Slow("abc", 0.3))
+    with Pairs(nobody(), slow.url, setting(patience_seconds=0.1)) as pairs:
+        ((stable, candidate),) = pairs.ask(TASKS[:1])
+
+    assert (stable.failure, candidate.failure) == ("", "ConnectError")
+
+
 def test_nothing_is_waited_for_beyond_the_deadline(server):
     gate = threading.Event()
 
@@ -190,6 +216,29 @@ def test_nothing_is_asked_while_requests_wait_on_stable(server):
     assert reads[:3] == [0, 0, 0]
     assert not any(reply.failure for both in replies for reply in both)
     assert pairs.room.waited_seconds > 0
+
+
+def test_a_queue_beside_our_requests_halves_their_number_once(server):
+    waiting = [0, 1, 1, 0]
+    stable = server(
+        lambda number, prompt: Slow(right(number, prompt), 0.4),
+        metrics=lambda: gauges(waiting=waiting.pop(0) if waiting else 0),
+    )
+    with Pairs(server().url, stable.url, setting(limits=Limits(8))) as pairs:
+        pairs.room.pace = Pace(slots=8, usual_ms=1000.0)
+        pairs.ask(TASKS)
+
+    assert not waiting
+    assert pairs.room.pace.slots == 4
+
+
+def test_a_number_that_was_never_in_flight_does_not_grow(server):
+    stable = server(metrics=gauges(running=20, cache_usage=0.8))
+    with Pairs(server().url, stable.url, setting(limits=Limits(8))) as pairs:
+        pairs.room.pace = Pace(slots=4, usual_ms=10_000.0)
+        pairs.ask(TASKS)
+
+    assert pairs.room.pace.slots == 4
 
 
 def test_a_queue_that_stays_ends_at_the_deadline(server):

@@ -56,6 +56,15 @@ def test_one_token_has_nothing_between():
     assert stream.reply(0.2).itl_ms is None
 
 
+def test_one_piece_of_text_has_nothing_between_however_many_tokens_it_took():
+    stream = Stream(0.0)
+    stream.feed(event(choices=[{"text": "a"}]), 0.1)
+    stream.feed(event(choices=[{"text": "", "finish_reason": "stop"}]), 0.2)
+    stream.feed(event(choices=[], usage={"completion_tokens": 2}) + b"data: [DONE]\n\n", 0.2)
+
+    assert stream.reply(0.2).itl_ms is None
+
+
 def test_the_first_token_is_the_first_text_and_not_the_role():
     stream = Stream(0.0)
     stream.feed(event(choices=[{"delta": {"role": "assistant", "content": ""}}]), 0.1)

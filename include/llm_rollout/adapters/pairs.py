@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -23,6 +24,9 @@ from llm_rollout.errors import Permanent, Transient
 
 REQUEST_SECONDS = 60.0
 """A task takes a few tokens; what takes a minute has failed its user."""
+PATIENCE_FACTOR, PATIENCE_SECONDS = 20.0, 10.0
+"""Once one side has answered, the other gets so many times as long, or so long, until it has failed: the same prompt at
+the same moment never takes that by chance, and a round must not wait a minute for each answer that stalls."""
 REACH_SECONDS = 10.0
 _AGAIN_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
@@ -44,6 +48,8 @@ class Setting:
     """Of ``time.monotonic``; nothing is waited for beyond it."""
     seed: int
     request_seconds: float = REQUEST_SECONDS
+    patience_seconds: float = PATIENCE_SECONDS
+    """The least that a side gets once the other one has answered."""
     reach_seconds: float = REACH_SECONDS
     """How long the candidate may take to be reached at all, before the first request."""
 
@@ -135,14 +141,14 @@ class Pairs:
     async def _both(self, task: Task, lag: LoopLag) -> tuple[Reply, Reply]:
         assert self._stable  # noqa: S101 - tells the type checker what the caller promised
         async with self.room.request():
-            began = time.perf_counter()
+            began, patience = time.perf_counter(), _Patience(self._setting)
             if self._order.random() < 0.5:  # noqa: PLR2004 - a coin
                 stable, candidate = await asyncio.gather(
-                    self._one(self._stable, task), self._one(self._candidate, task)
+                    self._one(self._stable, task, patience), self._one(self._candidate, task, patience)
                 )
             else:
                 candidate, stable = await asyncio.gather(
-                    self._one(self._candidate, task), self._one(self._stable, task)
+                    self._one(self._candidate, task, patience), self._one(self._stable, task, patience)
                 )
         if lag.was_late(began, time.perf_counter()):
             # For both or for neither: which side was read late is chance, and must not look like a difference.
@@ -151,19 +157,23 @@ class Pairs:
         return stable, candidate
 
     async def _alone(self, task: Task) -> Reply:
-        return await self._one(self._candidate, task)
+        return await self._one(self._candidate, task, _Patience(self._setting))
 
-    async def _one(self, server: httpx.AsyncClient, task: Task) -> Reply:
+    async def _one(self, server: httpx.AsyncClient, task: Task, patience: _Patience) -> Reply:
         setting, began = self._setting, time.perf_counter()
         try:
-            async with asyncio.timeout(setting.request_seconds):
+            async with patience.limit():
                 path, body = completions.request(task, setting.model, setting.max_tokens)
-                return await completions.streamed(server, path, body, began)
+                reply = await completions.streamed(server, path, body, began)
         except TimeoutError:
-            failure = f"no end after {setting.request_seconds:g} s"
+            failure = patience.failure
         except httpx.RequestError as error:
             completions.raise_if_ours(error)
             failure = type(error).__name__
+        else:
+            if not reply.failure:
+                patience.answered()
+            return reply
         return Reply(total_ms=1000 * (time.perf_counter() - began), failure=failure)
 
     async def _load(self) -> Load | None:
@@ -191,6 +201,36 @@ class Pairs:
         for server in (self._candidate, self._stable):
             if server:
                 await server.aclose()
+
+
+class _Patience:
+    """How long both requests of a pair may take: a fixed time, and not much longer than the first one that ends."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._began = time.monotonic()
+        self._running: set[asyncio.Timeout] = set()
+        self.failure = f"no end after {setting.request_seconds:g} s"
+        """Why a request that takes longer has failed."""
+
+    @asynccontextmanager
+    async def limit(self) -> AsyncIterator[None]:
+        """Of one request; it ends with a TimeoutError."""
+        async with asyncio.timeout(self._setting.request_seconds) as limit:
+            self._running.add(limit)
+            try:
+                yield
+            finally:
+                self._running.remove(limit)
+
+    def answered(self) -> None:
+        """One side has answered: how long the other one still gets."""
+        took = time.monotonic() - self._began
+        allowed = max(self._setting.patience_seconds, PATIENCE_FACTOR * took)
+        if allowed < self._setting.request_seconds:
+            self.failure = "no end long after the other side's"
+            for limit in [one for one in self._running if not one.expired()]:
+                limit.reschedule(asyncio.get_running_loop().time() + allowed - took)
 
 
 def _without_times(reply: Reply) -> Reply:

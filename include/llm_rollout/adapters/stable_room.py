@@ -25,6 +25,8 @@ class StableRoom:
         self._freed = asyncio.Event()
         self._room = 0
         self._out = 0
+        self._most_out = 0
+        self._queued = self._gave_way = False
         self.pace = Pace()
         self.waited_seconds = 0.0
         """What was waited because requests queued on stable."""
@@ -40,6 +42,7 @@ class StableRoom:
                 async with asyncio.timeout(_EVERY_SECONDS):
                     await self._freed.wait()
         self._out += 1
+        self._most_out = max(self._out, self._most_out)
         try:
             yield
         finally:
@@ -47,8 +50,10 @@ class StableRoom:
             self._freed.set()
 
     def learn(self, times_ms: Sequence[float]) -> None:
-        """Take in stable's times to the first token of a round."""
-        self.pace = self.pace.after(times_ms, self._limits.most)
+        """Take in stable's times to the first token of a round, where it was played with all that the pace allows."""
+        if self._most_out >= self.pace.slots and not self._gave_way:
+            self.pace = self.pace.after(times_ms, self._limits.most)
+        self._most_out, self._gave_way = self._out, False
 
     async def _may_ask(self) -> bool:
         async with self._reading:
@@ -57,7 +62,15 @@ class StableRoom:
                 seen = await self._read()
                 self.known = seen is not None
                 self._room = room(seen, self._out, self._limits)
+                self._give_way(seen)
                 if not self._room and self._read_from:
                     self.waited_seconds += _EVERY_SECONDS
                 self._read_from = time.monotonic() + _EVERY_SECONDS
             return self._out < min(self._room, self.pace.slots)
+
+    def _give_way(self, seen: Load | None) -> None:
+        """Ask less from now on where requests queue beside ours: once for each time that a queue comes up."""
+        queued = seen is not None and seen.waiting > self._limits.max_waiting and self._out > 0
+        if queued and not self._queued:
+            self.pace, self._gave_way = self.pace.back(), True
+        self._queued = queued

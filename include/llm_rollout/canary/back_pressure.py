@@ -19,6 +19,8 @@ FULL = 0.9
 """Of the KV cache: beyond, vLLM soon preempts requests, which users see as stalls."""
 ALLOWED_RISE = 1.10
 """Of stable's 90th percentile of TTFT over the one measured at a single request in flight: what users may feel."""
+GROWING_RISE = 1.05
+"""Half of that: beyond, one request more could be the one that is felt."""
 _PERCENTILE = 0.9
 """A round of 50 knows this one; its 99th would be its slowest answer alone."""
 _LEAST_TIMES = 20
@@ -75,13 +77,19 @@ def room(seen: Load | None, ours: int, limits: Limits) -> int:
 
 @dataclass(frozen=True)
 class Pace:
-    """How many requests may be in flight as far as stable's times tell; begins with one, to learn what is usual."""
+    """How many requests may be in flight as far as stable shows; begins with one, to learn what is usual.
+
+    The number doubles until something has been felt; then it grows by one, and after every time that something is felt
+    it takes twice as many quiet rounds to grow again: whoever tries out where the limit is lets users feel it.
+    """
 
     slots: int = 1
     usual_ms: float | None = None
     """Stable's percentile of TTFT with one request in flight."""
-    cautious: bool = False
-    """Whether its times have risen before: then the number grows by one, not twofold."""
+    felt: int = 0
+    """How often stable's times have risen, or requests queued."""
+    quiet: int = 0
+    """Rounds without that since the number changed."""
 
     def after(self, times_ms: Sequence[float], most: int) -> Pace:
         """The pace after a round in which stable's answers took ``times_ms`` to their first token."""
@@ -91,8 +99,20 @@ class Pace:
         if self.usual_ms is None:
             return replace(self, usual_ms=seen_ms, slots=min(2, most))
         if seen_ms > ALLOWED_RISE * self.usual_ms:
-            return replace(self, slots=max(1, self.slots // 2), cautious=True)
-        return replace(self, slots=min(self.slots + 1 if self.cautious else 2 * self.slots, most))
+            return self.back()
+        return self._grown(most) if seen_ms <= GROWING_RISE * self.usual_ms else replace(self, quiet=0)
+
+    def back(self) -> Pace:
+        """Half as many: stable's users feel the comparison, or are about to."""
+        return replace(self, slots=max(1, self.slots // 2), felt=self.felt + 1, quiet=0)
+
+    def _grown(self, most: int) -> Pace:
+        quiet = self.quiet + 1
+        if not self.felt:
+            return replace(self, slots=min(2 * self.slots, most))
+        if quiet < 2 ** (self.felt - 1):
+            return replace(self, quiet=quiet)
+        return replace(self, slots=min(self.slots + 1, most), quiet=0)
 
 
 def percentile(times_ms: Sequence[float], share: float = _PERCENTILE) -> float:

@@ -55,8 +55,8 @@ class Stream:
         )
 
     def _itl_ms(self, tokens: int) -> float | None:
-        """From the first piece of text to the last: what comes behind it is no token."""
-        if tokens < 2 or self._ttft_ms is None or self._last_ms is None:  # noqa: PLR2004 - between two
+        """From the first piece of text to the last: what comes behind it is no token. One piece has no time between."""
+        if min(tokens, len(self._text)) < 2 or self._ttft_ms is None or self._last_ms is None:  # noqa: PLR2004 - two
             return None
         return (self._last_ms - self._ttft_ms) / (tokens - 1)
 
