@@ -14,7 +14,8 @@ from devcluster.standins.vllm.sequence import Output, Sequence
 
 _PROMPT_TOKENS_A_STEP = 256
 """Of one sequence: a long prompt must not hold up the tokens of the others."""
-_STALL_AFTER_TOKENS = 3
+_STALL_AFTER_TOKENS = 1
+"""The answers of a canary's tasks have hardly more: a request that shall stall must not end before."""
 _CACHE_TOKENS_AT_FULL_MEMORY = 1_048_576
 """What the key-value cache of the whole group would hold with all of the GPUs' memory."""
 
