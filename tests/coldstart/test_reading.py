@@ -189,7 +189,13 @@ def test_source_code_in_a_traceback_is_no_cause():
         ("transformers/tokenization_utils_base.py|from_pretrained", "KeyError: 'added_tokens'", "TOKENIZER"),
         ("vllm/transformers_utils/config.py|get_config", "KeyError: 'hidden_size'", "CONFIG_BROKEN"),
         ("vllm/v1/worker/gpu_model_runner.py|execute_model", "AssertionError", "ENGINE_BUG"),
-        ("vllm/v1/worker/gpu_model_runner.py|execute_model", "KeyError: 'x'", "UNKNOWN"),
+        ("vllm/v1/worker/gpu_model_runner.py|execute_model", "KeyError: 'x'", "ENGINE_BUG"),
+        ("vllm/v1/worker/gpu_model_runner.py|_dummy_run", "RuntimeError: kernel, Error Internal", "ENGINE_BUG"),
+        ("vllm/v1/worker/gpu_model_runner.py|_dummy_run", "vllm.odd.OddError: x", "UNKNOWN"),
+        ("vllm/v1/engine/core.py|__init__", "RuntimeError: x", "UNKNOWN"),
+        ("vllm/config/model.py|verify", "ValueError: not on this platform", "BAD_FLAG"),
+        ("vllm/config/parallel.py|verify", "ValueError: not on this platform", "PARALLEL_CFG"),
+        ("vllm/model_executor/layers/quantization/x.py|get_scheme", "ValueError: odd scheme", "MODEL_UNSUPPORTED"),
     ],
 )
 def test_an_exception_without_known_words_is_classed_by_what_the_engine_was_at(frame, words, expected):
@@ -208,7 +214,7 @@ def test_in_a_chain_the_exception_that_is_known_counts_not_the_one_that_led_to_i
         "TimeoutError: RPC call to execute_model timed out.",
     )]  # fmt: skip
     found = read("\n".join(rows)).cause
-    assert (found.class_name, found.line) == ("PEER_LOST", 14)
+    assert (found.class_name, found.line) == ("TIMEOUT", 14)
 
 
 def test_a_message_over_several_lines_is_known_by_any_of_them():

@@ -210,7 +210,7 @@ ENDS = (
              others={"leader.log": ["stopped", "TERMINATED"]}, note="that a group was asked to stop is no cause"),
     Scenario("pipeline-on-cpu", "kv_cache", "ENGINE_BUG",
              pair(both=("--tensor-parallel-size=1", "--pipeline-parallel-size=2")), play=playing.until_ended_or_asked,
-             first="worker.log", others={"leader.log": ["serving", "UNKNOWN"]},
+             first="worker.log", others={"leader.log": ["serving", "ENGINE_BUG"]},
              note="healthy, then dies at the first request: the worker of the second stage"),
     Scenario("engine-not-ready", "weights", "TIMEOUT",
              alone("--dtype=bfloat16", "--data-parallel-size=1", "--api-server-count=2", model="large",

@@ -13,18 +13,22 @@ GENERIC: Final = re.compile(
     r"|WorkerProc failed|WorkerProc hit an exception|EngineCore encountered a fatal error|EngineDeadError"
     r"|Executor failed|died unexpectedly|Worker failed with error|AsyncLLM output_handler failed|EngineGenerateError"
     r"|Frontend process failed|EngineCore encountered an issue|Engine process failed to start"
-    r"|engine core exited unexpectedly|Engine core proc \S+ died|ChildFailedError"
+    r"|engine core exited unexpectedly|Engine core proc \S+ died|ChildFailedError|EngineCore hit an exception"
+    r"|[Gg]ot fatal signal from|MQLLMEngine is already dead|Engine loop (?:is not running|has died)"
+    r"|background (?:task|loop) (?:failed|has errored)|DP Coordinator process failed|Input socket thread died"
 )
 """What the other processes of an engine say when one has failed: it ended, but not why."""
 TERMINATED: Final = re.compile(
     r"\[shutdown\] API server: shutdown triggered|\[shutdown\] EngineCore: trigger received signal"
     r"|Received (?:SIGTERM|SIGINT|KeyboardInterrupt)|(?:received|got) signal:? ?(?:15|2|SIGTERM|SIGINT)\b"
-    r"|^KeyboardInterrupt\b|WorkerProc was terminated|^Terminated\b|\(signal: ?SIGTERM\)|SIGTERM received"
-    r"|died unexpectedly \(exit code: -15\)"
+    r"|^KeyboardInterrupt\b|WorkerProc was terminated|^Terminated\b|\(signal: ?SIGTERM\)"
+    r"|SIGTERM received(?!, please ignore)"
+    r"|died unexpectedly \(exit code: -15\)|exited with code 143\b|\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT "
 )
 """Somebody asked the engine to stop."""
 STOPPED: Final = re.compile(
-    r"Shutting down$|Application shutdown complete|Finished server process|Waiting for application sh"
+    r"Shutting down(?: FastAPI HTTP server\.)?$|Application shutdown complete|Finished server process"
+    r"|Waiting for application sh"
 )
 """The server stops in order; after an error it says so as well."""
 SAYS_NOTHING: Final = re.compile(
@@ -37,5 +41,6 @@ SAYS_NOTHING: Final = re.compile(
 FINAL: Final = re.compile(
     r".{0,80}\berror: (?!.*\bretry)|(?:.*: line \d+: +\d+ )?(?:Killed|Bus error|Segmentation fault)"
     r"|Fatal Python error|.{0,80}(?:not found$|error while loading shared libraries)|\s*what\(\): |exec: |!!!!!!!"
+    r"|\s*Value error, "
 )
 """Plain lines outside of a traceback with which a process ends; other plain lines may be anybody's."""

@@ -10,7 +10,9 @@ from typing import Final
 
 from llm_rollout.coldstart.endings import FINAL, GENERIC, SAYS_NOTHING
 from llm_rollout.coldstart.lines import Line
-from llm_rollout.coldstart.signatures import Signature, signature_of
+from llm_rollout.coldstart.places import class_of_place
+from llm_rollout.coldstart.signature import Signature
+from llm_rollout.coldstart.signatures import signature_of
 
 
 class Strength(IntEnum):
@@ -37,6 +39,8 @@ class Incident:
     order: int
     soft: bool = False
     """The engine may have gone on: a cause only where it then ended."""
+    bare: bool = False
+    """A process was killed, and nothing says why."""
     replaced: bool = False
     """A later exception of the same traceback says it better."""
 
@@ -62,16 +66,7 @@ _FRAME = re.compile(r'  File "(?P<file>[^"\n]{1,500})", line \d+(?:, in (?P<func
 _LINKS: Final = ("The above exception was the direct cause", "During handling of the above exception")
 _IGNORED = re.compile(r"Exception ignored in|--- Logging error ---")
 _LONGEST = 2000
-
-_WEIGHTS = re.compile(
-    r"weight_loader|load_weights|_load_module|load_(?:column|row|qkv|merged|sharded)\w*|default_weight_loader|_iterator$"
-    r"|_prepare_weights|filter_\w*safetensors\w*"
-)
-_TOKENIZER_FILES = re.compile(r"/tokenizers/|tokenization_|/tokenizer\w*\.py|/mistral_common/tokens/")
-_CONFIG_FILES = re.compile(r"transformers_utils/(?:config|model_arch|configs/)|configuration_\w+\.py|dataclasses\.py$")
-_BUGS = re.compile(r"AssertionError\b|NotImplementedError\b|UnboundLocalError\b")
-_BROKEN_JSON = re.compile(r"(?:\w+\.)*JSONDecodeError\b|UnicodeDecodeError\b")
-_SYSTEM = re.compile(r"(?:\w+\.)*(?:OSError|IOError|TimeoutError|ConnectionError|\w*HTTPError|\w*Connect\w*)\b")
+_LONGEST_HEAD = 200
 
 
 class Incidents:
@@ -85,7 +80,8 @@ class Incidents:
         """The incident that this line tells of; None where it tells of none."""
         text = line.text[:_LONGEST]
         if self._traced(line.source, text):
-            return None
+            ended = "Traceback" in text and GENERIC.search(text) is not None
+            return Incident("UNKNOWN", Strength.GENERIC, text, line, order) if ended else None
         trace = self._traces.get(line.source)
         if trace is not None and trace.open:
             return self._exception(line, text, order, trace)
@@ -94,7 +90,7 @@ class Incidents:
     def _traced(self, source: str, text: str) -> bool:
         """Whether the line belongs to a traceback, but is not its exception."""
         trace = self._traces.get(source)
-        if "Traceback (most recent call last)" in text[:60]:
+        if "Traceback (most recent call last)" in text[:_LONGEST_HEAD]:
             self._begin(source, trace)
         elif text.startswith('  File "'):
             self._frame(source, text, trace)
@@ -138,11 +134,13 @@ class Incidents:
         signature = _known(text)
         if signature is None:
             return Incident("UNKNOWN", Strength.GENERIC, text, line, order) if GENERIC.search(text) else None
-        told = trace.incident if trace is not None else None
+        told = trace.incident if trace is not None and not signature.bare else None
+        told = told if told is not None and told.line.level == line.level else None
         if told is not None and told.strength is Strength.UNKNOWN:
             told.replaced = True
         anybodys = line.level == "" and not raised and told is None and not FINAL.match(text)
-        return Incident(signature.class_name, Strength.KNOWN, text, line, order, soft=signature.soft or anybodys)
+        soft = signature.soft or anybodys
+        return Incident(signature.class_name, Strength.KNOWN, text, line, order, soft=soft, bare=signature.bare)
 
 
 def _was_handled(incident: Incident) -> bool:
@@ -154,26 +152,12 @@ def _was_handled(incident: Incident) -> bool:
 
 def _judged(line: Line, text: str, order: int, frames: list[tuple[str, str]]) -> Incident:
     if signature := _known(text):
-        return Incident(signature.class_name, Strength.KNOWN, text, line, order, soft=signature.soft)
+        name, soft, bare = signature.class_name, signature.soft, signature.bare
+        return Incident(name, Strength.KNOWN, text, line, order, soft=soft, bare=bare)
     if GENERIC.search(text):
         return Incident("UNKNOWN", Strength.GENERIC, text, line, order)
-    place = _by_place(text, frames)
+    place = class_of_place(text, frames)
     return Incident(place or "UNKNOWN", Strength.PLACE if place else Strength.UNKNOWN, text, line, order)
-
-
-def _by_place(text: str, frames: list[tuple[str, str]]) -> str | None:
-    """The class that the innermost telling frame stands for."""
-    if "ValidationError" in text and " for " in text and "Config" in text:
-        return "BAD_FLAG"
-    if not _SYSTEM.match(text):
-        for file, function in reversed(frames):
-            if _WEIGHTS.search(function) and "model_executor" in file:
-                return "WEIGHTS_CORRUPT" if _BROKEN_JSON.match(text) else "WEIGHTS_MISMATCH"
-            if _TOKENIZER_FILES.search(file) or "tokenizer" in function:
-                return "TOKENIZER"
-            if _CONFIG_FILES.search(file):
-                return "CONFIG_BROKEN"
-    return "ENGINE_BUG" if _BUGS.match(text) else None
 
 
 @lru_cache(maxsize=4096)

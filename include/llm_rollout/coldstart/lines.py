@@ -1,7 +1,8 @@
 """The lines of an engine's log, without what terminals, collectors and loggers put around the engine's words.
 
 Known wrappings: carriage returns and colours, ``kubectl logs --timestamps`` and ``--prefix``, CRI files, stern, JSON
-objects, vLLM's process names and record heads, uvicorn's levels, torch's rank and glog heads.
+objects, stamps as docker, systemd and CI runners put them, vLLM's process names and record heads, uvicorn's levels,
+torch's rank and glog heads.
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ YEARLESS: Final = 1972
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[()][0-9A-Za-z]|.?)")
 _COLLECTED = re.compile(
-    r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))(?: std(?:out|err) [FP])?(?:$|[ \t])"
+    r"\[?(?P<stamp>\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)"
+    r"|[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?=\]? \| |\]?[ \t]+(?!(?:- )?[A-Z]{4,8}[ \t:]+(?!\d\d-\d\d )))))\]?"
+    r"(?: std(?:out|err) [FP])?(?:$|[ \t](?:\| )?)"
 )
+_SYSTEMD = re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S{1,80} \S{1,80}\[\d+\]: ")
+_LEFT_OF_COLOURS = re.compile(r"\[(?:\d{1,2}(?:;\d{1,2}){0,2})?m(?=[( \r\n]|$|[A-Z])")
+"""What is left of colours where the escape character itself was lost, as in pasted logs."""
 _POD = re.compile(r"\[pod/[^\]\s]+\] ?")
 _RECORD = re.compile(
     r"(?:\([^()\n]{1,120}\bpid=\d+[^()\n]*\) )?(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[?\w"
@@ -32,7 +38,7 @@ _HEADS = tuple(
     for pattern in (
         r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<stamp>\d\d-\d\d \d\d:\d\d:\d\d) \[?[^\]\s]{1,200}\] ?",
         r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL):[ \t]+",
-        r"\[?(?P<level>[IWEF])(?P<stamp>\d{4} \d\d:\d\d:\d\d(?:\.\d+)?) (?:\d+ )?[^\]\s]{1,200}\] ?",
+        r"\[?(?P<level>[IWEF])(?P<stamp>\d{3,4} \d\d:\d\d:\d\d(?:\.\d+)?) (?:\d+ )?[^\]\s]{1,200}\] ?",
         r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)?)[ \t]+(?P<level>[A-Z]{4,8})[ \t]+(?:\S{1,80} -- )?",
     )
 )
@@ -41,8 +47,10 @@ _MESSAGE_KEYS = ("message", "msg", "log", "textPayload", "event")
 _TRACE_KEYS = ("exc_info", "exception", "stack_info", "traceback")
 _LEVEL_KEYS = ("levelname", "level", "severity", "lvl")
 _STAMP_KEYS = ("timestamp", "time", "ts", "@timestamp", "asctime")
+_YEARS = ("20", "[2")
 _LONGEST_WRAPPING = 160
 _SEEN_OFTEN = 2
+_MOST_WRAPPINGS = 100
 _RECORDS_LOOKED_AT = 5000
 _LONGEST_LINE = 100_000
 
@@ -70,6 +78,8 @@ def lines(text: str) -> Iterator[Line]:
     text = text.removeprefix("\ufeff")
     if "\x1b" in text:
         text = _ESCAPES.sub("", text)
+    elif "[0m" in text:
+        text = _LEFT_OF_COLOURS.sub("", text)
     wrappings = _wrappings(text)
     for number, whole in enumerate(text.split("\n"), start=1):
         for part in whole[:_LONGEST_LINE].split("\r") if "\r" in whole else (whole[:_LONGEST_LINE],):
@@ -87,6 +97,7 @@ def seconds(stamp: str, year: int | None) -> float | None:
             told = datetime.fromisoformat(stamp.replace(",", "."))
             return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
         day, _, clock = stamp.partition(" ")
+        day = day.zfill(4)
         return datetime.fromisoformat(f"{year or YEARLESS}-{day[:2]}-{day[-2:]}T{clock[:15]}+00:00").timestamp()
     except ValueError:
         return None
@@ -106,8 +117,9 @@ def _wrappings(text: str) -> tuple[str, ...]:
         window = text[max(0, match.start() - _LONGEST_WRAPPING - 1) : match.start()]
         before = window[max(window.rfind("\n"), window.rfind("\r")) + 1 :]
         if 0 < len(before) <= _LONGEST_WRAPPING:
-            found[_COLLECTED.sub("", before)] += 1
-    often = (words for words, times in found.items() if words.strip() and times >= _SEEN_OFTEN and words[0] not in "({")
+            found[_SYSTEMD.sub("", _COLLECTED.sub("", before))] += 1
+    ranked = found.most_common(_MOST_WRAPPINGS)
+    often = (words for words, times in ranked if words.strip() and times >= _SEEN_OFTEN and words[0] not in "({")
     return tuple(sorted(often, key=len, reverse=True))
 
 
@@ -125,8 +137,10 @@ def _uncollected(line: Line, wrappings: tuple[str, ...]) -> Line:
     """``line`` without what collectors put before it, in whatever order they did."""
     text, stamp, pod = line.text, line.stamp, line.pod
     while True:
-        if text[:2] == "20" and (match := _COLLECTED.match(text)):
+        if text[:2] in _YEARS and (match := _COLLECTED.match(text)):
             text, stamp = text[match.end() :], stamp or match["stamp"]
+        elif text[6:7] == " " and text[9:10] == ":" and (match := _SYSTEMD.match(text)):
+            text = text[match.end() :]
         elif text[:5] == "[pod/" and (match := _POD.match(text)):
             text, pod = text[match.end() :], match[0]
         elif wrapping := next((each for each in wrappings if text.startswith(each)), ""):

@@ -36,6 +36,8 @@ _SIGNS: Final = {
     r'|.{0,60}Avg prompt throughput:|[\w.:\[\]]{3,60} - "[A-Z]+ /\S* HTTP/',
 }
 _PATTERNS = tuple((LOG_PHASES.index(phase), re.compile(pattern)) for phase, pattern in _SIGNS.items())
+_TRAFFIC = re.compile(r".{0,60}Avg prompt throughput:|[\w.:\[\]]{3,60} - \"")
+_PROFILING = re.compile(r"Profiling CUDA graph memory|Estimated CUDA graph memory")
 _NO_PROGRESS = re.compile(r"Waiting for creating a placement group|Route: |.{0,60}Avg prompt|\S+ - \"")
 """Shows the phase, but comes again and again without anything being done."""
 _BAR = re.compile(
@@ -44,6 +46,8 @@ _BAR = re.compile(
 )
 _DONE = re.compile(r"Loading weights took|Model loading took|Graph capturing finished")
 _BANNER = re.compile(r"vLLM (?:API )?server version|Launching vLLM .{0,40}headless|.{0,80}█.* version \d")
+RENDEZVOUS: Final = LOG_PHASES.index("rendezvous")
+KV_CACHE: Final = LOG_PHASES.index("kv_cache")
 SERVING: Final = LOG_PHASES.index("serving")
 ENGINE_UP: Final = LOG_PHASES.index("engine_up")
 
@@ -71,6 +75,16 @@ def is_bar(text: str) -> bool:
 def moves(text: str) -> bool:
     """Whether a line that shows a phase also shows that something was done in it."""
     return _NO_PROGRESS.match(text) is None
+
+
+def is_profiling(text: str) -> bool:
+    """Whether graphs are only measured, so that the KV cache can be sized: that phase may still come."""
+    return _PROFILING.match(text) is not None
+
+
+def is_traffic(text: str) -> bool:
+    """Whether the line tells of requests: the engine serves since some time before it."""
+    return _TRAFFIC.match(text) is not None
 
 
 def is_banner(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +18,10 @@ from llm_rollout.coldstart.words import CONSEQUENCES, LOG_PHASES, Cause, Progres
 _SILENT: Final = frozenset({"DEBUG", "INFO", "WARNING"})
 """Levels at which the words of a cause are advice."""
 _ENGINE_PARTS: Final = ("Engine", "Worker", "VllmWorker", "Ray", "rank")
+_NO_ANSWER = re.compile(r"RPC call to \S+ timed out")
+"""What a lost node looks like; where all ranks share one node, one of them is only slow."""
+_SEVERAL_NODES = re.compile(r"'nnodes': [2-9]|--nnodes[ =][2-9]|headless multiproc executor|node_rank_within_dp=[1-9]")
+_WORLDS = re.compile(r"\bworld_size=(\d+), local_world_size=(\d+)")
 _LONGEST_MESSAGE = 500
 _MOST_INCIDENTS = 5000
 
@@ -39,9 +44,12 @@ class _Life:
     up_order: int = -1
     serving_order: int | None = None
     moved_orders: dict[str, int] = field(default_factory=dict)
+    several_nodes: bool = False
+    only_profiled: bool = False
+    """Graphs are its last phase only because they were measured for the KV cache's sake."""
 
     def reach(self, phase: int, order: int) -> None:
-        """Begin another phase."""
+        """Begin another phase. ``order`` is -1 for one that began before the first line."""
         self.phase, self.progress, self.advanced_order = phase, None, order
         if phase >= phases.ENGINE_UP:
             self.up_order = order
@@ -95,6 +103,8 @@ def _lived(all_lines: Iterable[Line]) -> tuple[list[_Life], str]:
 def _advance(lives: list[_Life], line: Line, order: int, stamp: str) -> None:
     """Take note of the phase and the progress that a line shows."""
     text, life = line.text.lstrip(), lives[-1]
+    if life.phase <= phases.RENDEZVOUS and _spans_nodes(text):
+        life.several_nodes = True
     if life.phase == phases.SERVING and not phases.is_banner(text):
         return
     reached = phases.phase_of(text)
@@ -105,8 +115,9 @@ def _advance(lives: list[_Life], line: Line, order: int, stamp: str) -> None:
             life = _Life()
             lives.append(life)
         life.banners.add(line.pod)
-    if reached > life.phase:
-        life.reach(reached, order)
+    if reached > life.phase or (reached == phases.KV_CACHE and life.only_profiled):
+        life.reach(reached, -1 if phases.is_traffic(text) else order)
+        life.only_profiled = phases.is_profiling(text)
         _moved(life, line, order, stamp)
     elif phases.moves(text) and not phases.is_bar(text):
         _moved(life, line, order, stamp)
@@ -115,6 +126,11 @@ def _advance(lives: list[_Life], line: Line, order: int, stamp: str) -> None:
         if told != life.progress and phases.is_bar(text):
             life.moved = stamp
         life.progress = told
+
+
+def _spans_nodes(text: str) -> bool:
+    worlds = _WORLDS.search(text) if "world_size" in text else None
+    return (worlds is not None and worlds[1] != worlds[2]) or _SEVERAL_NODES.search(text) is not None
 
 
 def _moved(life: _Life, line: Line, order: int, stamp: str) -> None:
@@ -161,6 +177,9 @@ def _cause_of(life: _Life) -> Incident | None:
     standing = [each for each in standing if not each.soft or deaths or ended > each.order]
     if life.stop is not None:
         standing = [each for each in standing if each.order < life.stop.order]
+    for each in standing:
+        if life.several_nodes and _NO_ANSWER.search(each.message):
+            each.class_name = "PEER_LOST"
     saying = [each for each in standing if each.strength is not Strength.GENERIC and not each.replaced]
     chosen = _root(saying)
     if chosen is not None or life.stop is not None:
@@ -170,8 +189,11 @@ def _cause_of(life: _Life) -> Incident | None:
 
 def _root(incidents: list[Incident]) -> Incident | None:
     """The first one that names a root; else the first at all."""
-    named = (each for each in incidents if each.strength is Strength.KNOWN and each.class_name not in CONSEQUENCES)
-    return next(named, incidents[0] if incidents else None)
+    told = [each for each in incidents if not each.bare] or incidents
+    if told and incidents[0].order < told[0].order:
+        told = incidents
+    named = (each for each in told if each.strength is Strength.KNOWN and each.class_name not in CONSEQUENCES)
+    return next(named, told[0] if told else None)
 
 
 def _stands(incident: Incident, life: _Life) -> bool:

@@ -1,0 +1,153 @@
+"""Logs as people keep and paste them: cut at either end, stamped by others, of dead and of serving engines."""
+
+import re
+
+import pytest
+
+from llm_rollout.coldstart import lines
+from llm_rollout.coldstart.reading import read
+
+HEAD = "(APIServer pid=1) INFO 11-23 10:00:01 [startup.py:28] vLLM server version 0.33.0, serving model /models/x"
+LOADING = "(Worker_TP0 pid=9) INFO 11-23 10:00:22 [gpu_model_runner.py:4979] Starting to load model /models/x..."
+SERVING = "(APIServer pid=1) INFO:     Application startup complete."
+ANSWER = '(APIServer pid=1) INFO:     10.0.0.1:46320 - "POST /v1/completions HTTP/1.1" 500 Internal Server Error'
+STOPPED = "(APIServer pid=1) INFO:     Shutting down"
+OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.96 GiB."
+
+
+def _raised(words, where="EngineCore pid=7", said="EngineCore encountered a fatal error."):
+    head = f"({where}) ERROR 11-23 10:05:00 [core.py:1584] "
+    return [
+        f"{head}{said}",
+        f"{head}Traceback (most recent call last):",
+        f'{head}  File "/app/vllm/v1/engine/core.py", line 1550, in run_engine_core',
+        f"{head}    engine_core.run_busy_loop()",
+        f"{head}{words}",
+    ]
+
+
+def _shown(*rows):
+    told = read("\n".join(rows))
+    return told.phase, told.cause and told.cause.class_name
+
+
+def test_a_log_that_begins_after_its_engine_served_still_shows_why_the_engine_died():
+    rows = [*_raised("torch.AcceleratorError: CUDA error: an illegal memory access was encountered"), ANSWER, STOPPED]
+    assert _shown(*rows) == ("serving", "ENGINE_BUG")
+
+
+def test_failed_requests_in_a_log_that_begins_while_serving_are_no_cause():
+    rows = _raised(OOM, where="APIServer pid=1", said="Error in completion stream generator.")
+    assert _shown(*rows, ANSWER) == ("serving", None)
+
+
+def test_a_server_that_stops_in_order_was_asked_to():
+    assert _shown(HEAD, LOADING, SERVING, ANSWER, STOPPED) == ("stopped", "TERMINATED")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "slurmstepd: error: *** JOB 5930 ON node11 CANCELLED AT 2026-11-23T15:50:04 DUE TO TIME LIMIT ***",
+        "vllm-1 exited with code 143",
+        "KeyboardInterrupt: terminated",
+    ],
+)
+def test_a_request_to_stop_is_known_however_it_is_said(words):
+    assert _shown(HEAD, LOADING, SERVING, words) == ("stopped", "TERMINATED")
+
+
+def test_that_ray_tidies_up_is_no_request_to_stop():
+    advice = "(EngineCore pid=7) INFO 11-23 10:05:01 [ray_executor.py:1] Shutting down Ray distributed executor. If you"
+    rows = [HEAD, *_raised("ModuleNotFoundError: No module named 'pyarrow'")]
+    assert _shown(*rows, f"{advice} see SIGTERM received, please ignore") == ("process", "MISSING_DEPENDENCY")
+
+
+def test_that_a_process_was_killed_explains_nothing_that_came_before_it():
+    odd = _raised("vllm.odd.OddError: why", said="EngineCore failed to start.")
+    assert _shown(HEAD, *odd, "Killed") == ("process", "UNKNOWN")
+    assert _shown(HEAD, LOADING, "Killed") == ("weights", "HOST_MEMORY")
+
+
+def test_a_worker_that_does_not_answer_is_lost_only_where_it_is_on_another_node():
+    group = "(EngineCore pid=7) INFO 11-23 10:00:09 [m.py:153] DP group leader: world_size={}, local_world_size={}"
+    silent = _raised("TimeoutError: RPC call to execute_model timed out.")
+    assert _shown(HEAD, group.format(4, 4), SERVING, *silent) == ("serving", "TIMEOUT")
+    assert _shown(HEAD, group.format(4, 2), SERVING, *silent) == ("serving", "PEER_LOST")
+
+
+def test_graphs_that_are_only_measured_do_not_end_the_phase_of_the_cache():
+    measured = "(Worker pid=9) INFO 11-23 10:01:00 [r.py:1] Profiling CUDA graph memory: PIECEWISE=32 (largest=512)"
+    room = "(Worker pid=9) INFO 11-23 10:01:02 [w.py:1] Available KV cache memory: 8.72 GiB"
+    captured = "(Worker pid=9) INFO 11-23 10:01:09 [w.py:1] Graph capturing finished in 4 secs, took 0.31 GiB"
+    again = room.replace("10:01:02", "10:01:12")
+    shown = [_shown(HEAD, LOADING, *rows)[0] for rows in ((measured,), (measured, room), (captured, again))]
+    assert shown == ["graph_capture", "kv_cache", "graph_capture"]
+
+
+def test_an_exception_on_the_line_that_begins_its_traceback_says_that_the_engine_ended():
+    head = "ERROR 03-07 16:37:49 [core.py:324] "
+    rows = [
+        f"{head}EngineCore hit an exception: Traceback (most recent call last):",
+        f'{head}  File "/app/vllm/v1/structured_output/x.py", line 1, in __init__',
+        f"{head}    x.y",
+        f"{head}AttributeError: 'Odd' object has no attribute 'y'",
+    ]
+    assert _shown(*rows) == ("process", "ENGINE_BUG")
+
+
+def test_the_second_line_of_a_refusal_is_enough_where_the_first_ones_were_cut_off():
+    rows = [
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for ParallelConfig",
+        "  Value error, Tensor parallel size (2) cannot be larger than the number of available GPUs (1). [type=x]",
+    ]
+    assert _shown(*rows) == ("process", "PARALLEL_CFG")
+
+
+_STAMPS = {
+    "docker desktop": "2026-11-23 10:00:0{}.268 | {}",
+    "a runner": "[2026-11-23T10:00:0{}Z] {}",
+    "systemd": "Nov 23 10:00:0{} node-1 vllm[139935]: {}",
+    "a supervisor": "2026-11-23 10:00:0{}.604 [Info] (Process) {}",
+    "lost escapes": "{0:.0}[1;36m{1}[0m",
+}
+
+
+@pytest.mark.parametrize("wrapping", sorted(_STAMPS))
+def test_a_failure_shows_the_same_whoever_stamped_its_lines(wrapping):
+    rows = [HEAD, LOADING, *_raised(OOM, said="EngineCore failed to start."), "RuntimeError: Engine core died"]
+    told = read("\n".join(_STAMPS[wrapping].format(str(at % 10), row) for at, row in enumerate(rows)))
+    assert (told.phase, told.cause.class_name, told.cause.line, told.cause.message) == ("weights", "GPU_OOM", 7, OOM)
+
+
+def test_torch_stamps_a_month_before_october_with_one_digit():
+    stamped = "[E616 02:08:15.931416442 socket.cpp:1023] [c10d] The client socket has timed out after 600000ms while"
+    found = read(stamped, 2026).cause
+    assert found.class_name == "RENDEZVOUS"
+    assert found.at == lines.seconds("2026-06-16T02:08:15.931416Z", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("RuntimeError: CUDA driver error: out of memory", "GPU_OOM"),
+        ("ray.exceptions.RayTaskError(ModuleNotFoundError): ray::RayWorkerWrapper.x() (pid=1, ip=10.0.0.1)", None),
+        ("ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory.", "HOST_MEMORY"),
+        ("KeyError: 'layers.5.self_attn.qkv_proj.v_proj.weight'", "WEIGHTS_MISMATCH"),
+        ("RuntimeError: Triton Error [CUDA]: device kernel image is invalid", "MISSING_DEPENDENCY"),
+        ("AssertionError: local_world_size (16) must be less than or equal to the number of visible devices (8).",
+         "PARALLEL_CFG"),
+        ("ValueError: Failed to find a kernel that can implement the ScaledMM linear layer. Reasons:",
+         "MODEL_UNSUPPORTED"),
+        ("num_stages=3 num_warps=4", None),
+    ],
+)  # fmt: skip
+def test_words_that_people_meet_are_known(words, expected):
+    rows = [HEAD, *_raised(words, said="EngineCore failed to start.")]
+    assert _shown(*rows)[1] == (expected or "UNKNOWN")
+
+
+def test_no_collector_costs_more_the_more_stamps_it_writes():
+    rows = [f"Nov 23 10:{at // 60 % 60:02}:{at % 60:02} node-1 vllm[9]: {HEAD}" for at in range(7200)]
+    assert re.match(r"Nov", rows[0])
+    assert {line.text[:11] for line in lines.lines("\n".join(rows))} == {"vLLM server"}
