@@ -26,16 +26,17 @@ _REFUSING: Final = (
 )
 """Files whose own errors are refusals: only the innermost frame counts."""
 _REFUSAL = re.compile(r"(?:\w+\.)*(?:ValueError|AssertionError|NotImplementedError|RuntimeError|VLLMValidationError)\b")
+_FAULT = re.compile(r"(?:RuntimeError|ValueError)\b")
 _RUNNING = re.compile(
     r"execute_model|\w*dummy_\w*run|profile_run|profile_cudagraph_memory|determine_(?:available_memory"
     r"|num_available_\w+)"
     r"|compile_or_warm_up_model|capture_model|sample_tokens|forward\w*|_call_impl|run_busy_loop|initialize_from_config"
 )
 """The engine runs its model: what fails here and is not known is its own fault."""
-_BUGS = re.compile(
-    r"(?:AssertionError|NotImplementedError|UnboundLocalError|TypeError|AttributeError|IndexError|KeyError|NameError"
-    r"|ZeroDivisionError|RecursionError)\b"
-)
+_ENGINES = re.compile(r"/(?:vllm\w*|torch\w*|transformers|triton|flashinfer|xformers|aiter|deep_gemm|neuronx\w*|ray)/")
+_ASSERTED = re.compile(r"(?:AssertionError|NotImplementedError|UnboundLocalError)\b")
+_BUGS = re.compile(r"(?:TypeError|AttributeError|IndexError|KeyError|NameError|ZeroDivisionError|RecursionError)\b")
+"""Faults of the engine where they come from its own packages; others' code is nobody's that we know."""
 _BROKEN_JSON = re.compile(r"(?:\w+\.)*JSONDecodeError\b|UnicodeDecodeError\b")
 _SYSTEM = re.compile(r"(?:\w+\.)*(?:OSError|IOError|TimeoutError|ConnectionError|\w*HTTPError|\w*Connect\w*)\b")
 
@@ -56,8 +57,9 @@ def class_of_place(text: str, frames: Sequence[tuple[str, str]]) -> str | None:
         refused = next((name for name, file in _REFUSING if file.search(frames[-1][0])), None)
         if refused is not None:
             return refused
-    running = _REFUSAL.match(text) and any("vllm" in file and _RUNNING.fullmatch(name) for file, name in frames)
-    return "ENGINE_BUG" if running or _BUGS.match(text) else None
+    running = _FAULT.match(text) and any("vllm" in file and _RUNNING.fullmatch(name) for file, name in frames)
+    own = _BUGS.match(text) and (not frames or _ENGINES.search(frames[-1][0]))
+    return "ENGINE_BUG" if running or own or _ASSERTED.match(text) else None
 
 
 def _told_by(text: str, file: str, function: str) -> str | None:
