@@ -117,6 +117,21 @@ def test_what_a_rank_that_still_runs_has_said_comes_before_the_end_of_its_peer()
     assert (cause.class_name, cause.source) == ("GPU_OOM", found[0].name)
 
 
+@pytest.mark.parametrize(
+    ("leader", "after", "settled"),
+    [
+        pytest.param(running(), 5, False, id="the peer still counts as running"),
+        pytest.param(running(), 9, True, id="it says nothing for too long"),
+        pytest.param(ended_at(1, 15.5), 5, True, id="both have ended"),
+    ],
+)
+def test_a_rank_that_lost_its_peer_is_believed_once_the_peer_had_its_say(leader, after, settled):
+    lost = "RuntimeError: [..] Connection closed by peer [10.64.0.3]:29501"
+    found = [life(0, leader, [(5, JOINS)]), life(1, ended_at(1, 15), [(5, JOINS), (14.5, lost)])]
+
+    assert diagnosis.diagnose([], found, Around(), BORN + 15 + after).settled is settled
+
+
 def test_the_picture_shows_every_rank_its_phases_and_the_first_cause():
     found = [
         life(0, ended_at(1, 95), [(3, BANNER), (5, JOINS), (6, LOADS), (8, shards(30)), (90, CACHE), (94, OOM)]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from llm_rollout.coldstart import deaths, first_cause, obstacles
+from llm_rollout.coldstart import deaths, first_cause, lives, obstacles
 from llm_rollout.coldstart.deaths import Death
 from llm_rollout.coldstart.lives import Life
 from llm_rollout.coldstart.obstacles import Around
@@ -13,6 +13,8 @@ from llm_rollout.coldstart.words import CONSEQUENCES, Cause
 
 _SETTLE_SECONDS = 2.0
 """Ranks die one after the other: so long after the last death a consequence alone is not believed."""
+_PEER_SECONDS = 8.0
+"""A rank that lost its peer has a peer that dies: one that still counts as running gets so long to say of what."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,14 @@ def diagnose(known: Sequence[Death], found: Sequence[Life], around: Around, now:
         disagreeing = first_cause.disagreeing(texts) if len(texts) > 1 else None
         if disagreeing is not None:
             return Diagnosis(replace(disagreeing, at=disagreeing.at or first.at))
-    fresh = first.class_name in CONSEQUENCES and 0 <= now - dead[-1].ended < _SETTLE_SECONDS
+    fresh = first.class_name in CONSEQUENCES and 0 <= now - dead[-1].ended < _settle_seconds(first, dead[-1], found)
     return Diagnosis(None, settled=False) if fresh else Diagnosis(first)
+
+
+def _settle_seconds(first: Cause, last: Death, found: Sequence[Life]) -> float:
+    others = [life for life in found if lives.group(life.pod) == last.group and life.name != last.pod]
+    peer_runs = any(not life.end and not life.gone for life in others)
+    return _PEER_SECONDS if first.class_name == "PEER_LOST" and peer_runs else _SETTLE_SECONDS
 
 
 def _flags_matter(first: Cause) -> bool:
