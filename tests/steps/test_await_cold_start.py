@@ -257,7 +257,7 @@ def test_a_consequence_alone_is_not_believed_before_the_others_have_spoken(rollo
 
     assert isinstance(await_cold_start.decide(rollout, seen, BORN + 16), Wait)
     assert cause_of(rollout, seen, BORN + 16) is None
-    assert cause_of(rollout, seen, BORN + 19).class_name == "PEER_LOST"
+    assert cause_of(rollout, seen, BORN + 24).class_name == "PEER_LOST"
 
 
 def test_a_process_that_has_said_why_it_fails_and_hangs_has_failed(rollout, starting, pods):
