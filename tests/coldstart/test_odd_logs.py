@@ -109,6 +109,8 @@ _STAMPS = {
     "a runner": "[2026-11-23T10:00:0{}Z] {}",
     "systemd": "Nov 23 10:00:0{} node-1 vllm[139935]: {}",
     "a supervisor": "2026-11-23 10:00:0{}.604 [Info] (Process) {}",
+    "numbers": "[{}] {}",
+    "an editor": "{:>4}\t{}",
     "lost escapes": "{0:.0}[1;36m{1}[0m",
 }
 
@@ -125,6 +127,19 @@ def test_torch_stamps_a_month_before_october_with_one_digit():
     found = read(stamped, 2026).cause
     assert found.class_name == "RENDEZVOUS"
     assert found.at == lines.seconds("2026-06-16T02:08:15.931416Z", None)
+
+
+def test_what_compose_puts_before_lines_is_known_even_where_no_record_shows_it():
+    rows = ["Traceback (most recent call last):", '  File "/app/vllm/x.py", line 1, in y', "ImportError: libx.so: no"]
+    told = read("\n".join(f"vllm-1  | {row}" for row in [*rows, "vllm-1 exited"]))
+    assert (told.cause.class_name, told.cause.message) == ("MISSING_DEPENDENCY", rows[2])
+
+
+def test_torch_before_its_stamps_is_understood():
+    rows = [
+        "[rank0]:[E ProcessGroupNCCL.cpp:563] [Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=2"
+    ]
+    assert _shown(*rows) == ("process", "NCCL")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 YEARLESS: Final = 1972
@@ -28,6 +29,13 @@ _SYSTEMD = re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S{1,80} \S{1,80}\[
 _LEFT_OF_COLOURS = re.compile(r"\[(?:\d{1,2}(?:;\d{1,2}){0,2})?m(?=[( \r\n]|$|[A-Z])")
 """What is left of colours where the escape character itself was lost, as in pasted logs."""
 _POD = re.compile(r"\[pod/[^\]\s]+\] ?")
+_NUMBER = r"[ \t]*(?:\[\d{1,7}\]|\d{1,7}[:\t]) ?"
+_NUMBERED = re.compile(
+    rf"(?m)^{_NUMBER}(?=\((?:API|Engine|Worker|Vllm|Ray)\w*[ _]|\[rank\d|(?:INFO|ERROR|WARNING|DEBUG) \d\d-\d\d )"
+)
+_NUMBERS = re.compile(rf"(?m)^{_NUMBER}")
+"""Numbers that an editor, a grep or a runner put before each line."""
+_SERVICE = re.compile(r"[\w.-]{1,100} *\| ")
 _RECORD = re.compile(
     r"(?:\([^()\n]{1,120}\bpid=\d+[^()\n]*\) )?(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[?\w"
 )
@@ -38,6 +46,7 @@ _HEADS = tuple(
     for pattern in (
         r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<stamp>\d\d-\d\d \d\d:\d\d:\d\d) \[?[^\]\s]{1,200}\] ?",
         r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL):[ \t]+",
+        r"\[(?P<level>[IWEF]) [\w.]{1,80}:\d+\] ?",
         r"\[?(?P<level>[IWEF])(?P<stamp>\d{3,4} \d\d:\d\d:\d\d(?:\.\d+)?) (?:\d+ )?[^\]\s]{1,200}\] ?",
         r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)?)[ \t]+(?P<level>[A-Z]{4,8})[ \t]+(?:\S{1,80} -- )?",
     )
@@ -52,6 +61,7 @@ _LONGEST_WRAPPING = 160
 _SEEN_OFTEN = 2
 _MOST_WRAPPINGS = 100
 _RECORDS_LOOKED_AT = 5000
+_LOOKED_AT_FOR_SERVICES = 20_000
 _LONGEST_LINE = 100_000
 
 
@@ -80,6 +90,8 @@ def lines(text: str) -> Iterator[Line]:
         text = _ESCAPES.sub("", text)
     elif "[0m" in text:
         text = _LEFT_OF_COLOURS.sub("", text)
+    if len(list(islice(_NUMBERED.finditer(text), _SEEN_OFTEN))) == _SEEN_OFTEN:
+        text = _NUMBERS.sub("", text)
     wrappings = _wrappings(text)
     for number, whole in enumerate(text.split("\n"), start=1):
         for part in whole[:_LONGEST_LINE].split("\r") if "\r" in whole else (whole[:_LONGEST_LINE],):
@@ -119,8 +131,15 @@ def _wrappings(text: str) -> tuple[str, ...]:
         if 0 < len(before) <= _LONGEST_WRAPPING:
             found[_SYSTEMD.sub("", _COLLECTED.sub("", before))] += 1
     ranked = found.most_common(_MOST_WRAPPINGS)
-    often = (words for words, times in ranked if words.strip() and times >= _SEEN_OFTEN and words[0] not in "({")
-    return tuple(sorted(often, key=len, reverse=True))
+    often = {words for words, times in ranked if words.strip() and times >= _SEEN_OFTEN and words[0] not in "({"}
+    return tuple(sorted(often | _services(text), key=len, reverse=True))
+
+
+def _services(text: str) -> set[str]:
+    """What docker compose puts before lines, where it stands before all of the first ones."""
+    rows = [row for row in text[:_LOOKED_AT_FOR_SERVICES].split("\n")[:-1] if row.strip()]
+    matches = [match for row in rows if (match := _SERVICE.match(row))]
+    return {match[0] for match in matches} if len(matches) == len(rows) > 1 else set()
 
 
 def _unwrapped(line: Line, wrappings: tuple[str, ...]) -> Iterator[Line]:

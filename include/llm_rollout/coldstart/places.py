@@ -22,7 +22,7 @@ _REFUSING: Final = (
             r"|utils/argparse_utils\.py)"
         ),
     ),
-    ("MODEL_UNSUPPORTED", re.compile(r"/vllm/model_executor/layers/quantization/")),
+    ("MODEL_UNSUPPORTED", re.compile(r"/vllm/model_executor/layers/quantization/(?!utils/)")),
 )
 """Files whose own errors are refusals: only the innermost frame counts."""
 _REFUSAL = re.compile(r"(?:\w+\.)*(?:ValueError|AssertionError|NotImplementedError|RuntimeError|VLLMValidationError)\b")
@@ -31,6 +31,7 @@ _RUNNING = re.compile(
     r"execute_model|\w*dummy_\w*run|profile_run|profile_cudagraph_memory|determine_(?:available_memory"
     r"|num_available_\w+)"
     r"|compile_or_warm_up_model|capture_model|sample_tokens|forward\w*|_call_impl|run_busy_loop|initialize_from_config"
+    r"|process_weights_after_loading"
 )
 """The engine runs its model: what fails here and is not known is its own fault."""
 _ENGINES = re.compile(r"/(?:vllm\w*|torch\w*|transformers|triton|flashinfer|xformers|aiter|deep_gemm|neuronx\w*|ray)/")
