@@ -279,6 +279,17 @@ def test_neither_side_is_always_asked_first(server):
     assert firsts == {"stable", "candidate"}
 
 
+def test_the_pauses_grow_while_stable_answers_nothing(server, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("llm_rollout.adapters.pairs.time.sleep", pauses.append)
+    stable = server(lambda number, prompt: right(number, prompt) if number in (3, 6) else Fault("500"))
+    with Pairs(server().url, stable.url, setting()) as pairs:
+        for _ in range(6):
+            pairs.ask(TASKS[:1])
+
+    assert pauses == [1.0, 2.0, 1.0, 2.0]
+
+
 def test_messages_are_asked_as_a_chat(server):
     candidate = server()
     chat = Task("chat", "3", messages=({"role": "user", "content": "1+2="},), max_tokens=3, stop=())

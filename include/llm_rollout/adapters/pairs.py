@@ -29,8 +29,9 @@ PATIENCE_FACTOR, PATIENCE_SECONDS = 20.0, 10.0
 the same moment never takes that by chance, and a round must not wait a minute for each answer that stalls."""
 REACH_SECONDS = 10.0
 _AGAIN_SECONDS = 0.5
-_PAUSE_SECONDS = 1.0
-"""Before the next round when stable answers nothing: it may be restarting."""
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
+"""Before the next round when stable answers nothing, doubled each time: a group that starts again takes its minutes,
+and rounds that meet nobody must not use up the pairs that may be asked."""
 _GAUGES = 1
 """One connection more than requests: the gauges are read while all others are busy."""
 _T = TypeVar("_T")
@@ -66,6 +67,7 @@ class Pairs:
         self._candidate = completions.client(candidate, connections)
         self._stable = completions.client(stable, connections) if stable else None
         self.room = StableRoom(setting.limits, self._load)
+        self._pause_seconds = _PAUSE_SECONDS
         self.unmeasured = 0
         """Pairs whose times were not taken because this machine was too busy to read them."""
 
@@ -101,13 +103,17 @@ class Pairs:
         if replies is None:
             return None
         self.room.learn([stable.ttft_ms for stable, _ in replies if stable.ttft_ms is not None])
-        if all(stable.failure for stable, _ in replies):
-            time.sleep(_PAUSE_SECONDS)
+        self._pause_seconds = self._paused() if all(stable.failure for stable, _ in replies) else _PAUSE_SECONDS
         return replies
 
     def ask_candidate(self, tasks: Sequence[Task]) -> list[Reply] | None:
         """Ask the candidate alone; None past the deadline."""
         return self._in_time(self._all([partial(self._alone, task) for task in tasks]))
+
+    def _paused(self) -> float:
+        """Wait for stable to come back; how long to wait the next time."""
+        time.sleep(max(0.0, min(self._pause_seconds, self._setting.deadline_seconds - time.monotonic())))
+        return min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     def _in_time(self, work: Awaitable[list[_T]]) -> list[_T] | None:
         async def limited() -> list[_T] | None:
