@@ -1,0 +1,1 @@
+"""How a canary ends on the devcluster, through the real steps, whatever happens to either side meanwhile."""
