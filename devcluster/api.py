@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,8 @@ import httpx
 import yaml
 
 Manifest = Mapping[str, Any]
+Collections = Mapping[str, Mapping[str, Any]]
+"""Objects by ``namespace/name``, by what the collection is called."""
 
 RELIST_PAUSE_SECONDS = 0.3
 """Between a watch that broke and the next listing: short, for the API server restarts within seconds."""
@@ -79,7 +81,14 @@ class Api:
 
     async def patch(self, path: str, body: Manifest) -> Any:
         """Strategic merge patch: lists with keys merge by key."""
-        headers = {"Content-Type": "application/strategic-merge-patch+json"}
+        return await self._patch(path, body, "strategic-merge-patch")
+
+    async def merge(self, path: str, body: Manifest) -> Any:
+        """JSON merge patch, which custom resources take: a list takes the place of the one that is there."""
+        return await self._patch(path, body, "merge-patch")
+
+    async def _patch(self, path: str, body: Manifest, kind: str) -> Any:
+        headers = {"Content-Type": f"application/{kind}+json"}
         return _checked(await self._http.patch(path, content=json.dumps(body).encode(), headers=headers)).json()
 
     async def delete(self, path: str, options: Manifest | None = None) -> None:
@@ -117,6 +126,26 @@ class Api:
                 if event["type"] == "ERROR":
                     raise ApiError(int(event["object"].get("code", 0)), "watch ended")
                 yield event
+
+
+async def follow(api: Api, paths: Mapping[str, str], apply: Callable[[Collections], Awaitable[None]]) -> None:
+    """Call ``apply`` with the objects of these collections, once all are known and after each change, for ever."""
+    seen: dict[str, dict[str, Any]] = {}
+    changed = asyncio.Event()
+
+    async def take_in(name: str, path: str) -> None:
+        async for objects in api.snapshots(path):
+            seen[name] = objects
+            changed.set()
+
+    async with asyncio.TaskGroup() as group:
+        for name, path in paths.items():
+            group.create_task(take_in(name, path))
+        while True:
+            await changed.wait()
+            changed.clear()
+            if seen.keys() == paths.keys():
+                await apply(seen)
 
 
 def _take_in(objects: dict[str, Any], event: dict[str, Any]) -> bool:

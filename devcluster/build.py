@@ -26,6 +26,7 @@ MAINS = {
     "lws": "sigs.k8s.io/lws/cmd",
 }
 LWS_MODULE = "sigs.k8s.io/lws"
+GATEWAY_MODULE = "sigs.k8s.io/gateway-api"
 PINS = ("go.mod", "go.sum", "tools.go")
 LINE_SECONDS = 15.0
 """Between progress lines where no terminal can overwrite one."""
@@ -75,9 +76,9 @@ def _build(place: Path) -> None:
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".build-") as scratch:
         out = Path(scratch) / "out"
         out.mkdir()
-        print("fetching the Go modules of Kubernetes, etcd and LWS", flush=True)
+        print("fetching the Go modules of Kubernetes, etcd, LWS and the Gateway API", flush=True)
         _run(go, "mod", "download")
-        _copy_manifests(Path(_run(go, "list", "-m", "-f", "{{.Dir}}", LWS_MODULE).strip()), out / "manifests")
+        _copy_manifests(_module(go, LWS_MODULE), _module(go, GATEWAY_MODULE), out / "manifests")
         total = len(_run(go, "list", "-tags", "tools", "-deps", *MAINS.values()).split())
         for name, package in MAINS.items():
             _compile(go, name, package, out, total)
@@ -85,12 +86,17 @@ def _build(place: Path) -> None:
     print(f"built in {place}", flush=True)
 
 
-def _copy_manifests(module: Path, manifests: Path) -> None:
+def _copy_manifests(lws: Path, gateway: Path, manifests: Path) -> None:
     crd = manifests / "crd"
     crd.mkdir(parents=True)
-    for path in (module / "config" / "crd" / "bases").glob("*.yaml"):
-        shutil.copyfile(path, crd / path.name)
-    shutil.copyfile(module / "config" / "webhook" / "manifests.yaml", manifests / "webhook.yaml")
+    for folder in (lws / "config" / "crd" / "bases", gateway / "config" / "crd" / "standard"):
+        for path in folder.glob("*.yaml"):
+            shutil.copyfile(path, crd / path.name)
+    shutil.copyfile(lws / "config" / "webhook" / "manifests.yaml", manifests / "webhook.yaml")
+
+
+def _module(go: str, name: str) -> Path:
+    return Path(_run(go, "list", "-m", "-f", "{{.Dir}}", name).strip())
 
 
 def _run(go: str, *arguments: str) -> str:

@@ -14,6 +14,7 @@ import yaml
 from devcluster.layout import (
     API_PORT,
     ETCD_PORT,
+    GATEWAY_PORT,
     HUB_PORT,
     KUBELET_PORT,
     REPOSITORY,
@@ -147,6 +148,11 @@ def hub(layout: Layout) -> Component:
 def services(layout: Layout) -> Component:
     """The Service forwarder; it has no port of its own."""
     return _python("services", "devcluster.services", layout)
+
+
+def gateway(layout: Layout) -> Component:
+    """The stand-in of a Gateway API implementation."""
+    return _python("gateway", "devcluster.gateway", layout, port=(ROOT_ADDRESS, GATEWAY_PORT))
 
 
 def _python(name: str, module: str, layout: Layout, *args: str, port: tuple[str, int] | None = None) -> Component:

@@ -8,7 +8,7 @@ from typing import Any
 
 from devcluster import control
 from devcluster.api import Api, ApiError
-from devcluster.layout import Layout
+from devcluster.layout import GATEWAY_PORT, ROOT_ADDRESS, Layout
 
 
 def expose(layout: Layout, namespace: str, service: str, port: int | None, local_port: int) -> str:
@@ -22,11 +22,26 @@ def expose(layout: Layout, namespace: str, service: str, port: int | None, local
         same = (known["namespace"], known["service"], known["port"], known["host"])
         if same == (namespace, service, number, address) and local_port in (0, known["local_port"]):
             return f"http://127.0.0.1:{known['local_port']}"
+    return _exposed(layout, address, number, local_port, {"namespace": namespace, "service": service})
+
+
+def expose_gateway(layout: Layout) -> str:
+    """The URL of the gateway stand-in; it works until the cluster ends.
+
+    Raises:
+        control.NotRunningError: There is no cluster.
+    """
+    control.ask(layout.control_socket, {"command": "status"})
+    return _exposed(layout, ROOT_ADDRESS, GATEWAY_PORT, 0, {"namespace": "", "service": "gateway"})
+
+
+def _exposed(layout: Layout, host: str, port: int, local_port: int, what: dict[str, str]) -> str:
     with _listen(local_port) as listening:
         local = listening.getsockname()[1]
-        exposed = {"namespace": namespace, "service": service, "port": number, "host": address, "local_port": local}
-        request = {"command": "expose", "host": address, "port": number, "exposed": exposed}
-        control.ask(layout.control_socket, request, [listening])
+        exposed = {**what, "port": port, "host": host, "local_port": local}
+        control.ask(
+            layout.control_socket, {"command": "expose", "host": host, "port": port, "exposed": exposed}, [listening]
+        )
     return f"http://127.0.0.1:{local}"
 
 

@@ -31,6 +31,11 @@ async def forward(client: Connection, target: Target | None) -> None:
     if server is None:
         reset(client[1])
         return
+    await carry(client, server)
+
+
+async def carry(client: Connection, server: Connection) -> None:
+    """Carry bytes both ways between two open connections until both sides have ended; see ``forward``."""
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_pump(client[0], server[1]))

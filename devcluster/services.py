@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from devcluster.api import Api
+from devcluster.api import Api, Collections, follow
 from devcluster.layout import Layout
 from devcluster.relay import Listener, Target
 
@@ -17,6 +17,7 @@ Routes = dict[Target, tuple[Target, ...]]
 """From ClusterIP and port to the addresses that take its connections now."""
 
 SERVICE_LABEL = "kubernetes.io/service-name"
+_FOLLOWED = {"services": "/api/v1/services", "slices": "/apis/discovery.k8s.io/v1/endpointslices"}
 
 
 def routes(services: Mapping[str, Any], slices: Mapping[str, Any]) -> Routes:
@@ -108,23 +109,13 @@ def _text(target: Target) -> str:
 
 async def serve(kubeconfig: Path) -> None:
     """Follow Services and EndpointSlices for ever."""
-    seen: dict[str, Mapping[str, Any]] = {}
-    changed = asyncio.Event()
-
-    async def follow(name: str, snapshots: AsyncIterator[dict[str, Any]]) -> None:
-        async for objects in snapshots:
-            seen[name] = objects
-            changed.set()
-
     forwarder = Forwarder()
-    async with Api(kubeconfig) as api, asyncio.TaskGroup() as group:
-        group.create_task(follow("services", api.snapshots("/api/v1/services")))
-        group.create_task(follow("slices", api.snapshots("/apis/discovery.k8s.io/v1/endpointslices")))
-        while True:
-            await changed.wait()
-            changed.clear()
-            if {"services", "slices"} <= seen.keys():
-                await forwarder.apply(routes(seen["services"], seen["slices"]))
+
+    async def apply(seen: Collections) -> None:
+        await forwarder.apply(routes(seen["services"], seen["slices"]))
+
+    async with Api(kubeconfig) as api:
+        await follow(api, _FOLLOWED, apply)
 
 
 def main() -> int:

@@ -84,6 +84,7 @@ class Supervisor:
             self._keep(controlplane.scheduler(layout, programs))
             self._keep(controlplane.node_agent(layout))
             self._keep(controlplane.services(layout))
+            self._keep(controlplane.gateway(layout))
             objects = bootstrap.objects(api, state["nodes"], state["gpus"])
             await asyncio.gather(objects, bootstrap.custom_resources(api, manifests))
             self._in_background(self._endure(lambda api: volumes.provision(api, layout)))

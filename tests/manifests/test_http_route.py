@@ -107,3 +107,11 @@ def test_each_gateway_has_to_see_the_latest_change(spec):
     assert http_route.unheard(route(rule)) == ""
     late = route(rule, parents=[("gateway", "True", 3), ("edge", "True", 2)])
     assert http_route.unheard(late) == "Gateway edge has not seen its latest change"
+
+
+def test_a_gateway_that_lacks_the_service_is_waited_for_and_does_not_refuse_the_route(spec):
+    found = route({"backendRefs": [ours(spec)]})
+    found["status"]["parents"][0]["conditions"][1]["status"] = "False"
+
+    assert http_route.refused(found) == ""
+    assert http_route.unheard(found) == "Gateway gateway: ResolvedRefs is False: Why: so it is"

@@ -14,6 +14,9 @@ from llm_rollout import clock, names
 from llm_rollout.ports import Manifest
 from llm_rollout.spec import RolloutSpec
 
+_ACCEPTED = "Accepted"
+_CONDITIONS = (_ACCEPTED, "ResolvedRefs")
+"""What a gateway says of a route: whether it takes it, and whether the Services in it exist."""
 ALL = 100
 """The sum of the weights while requests are shared out: percent."""
 
@@ -54,7 +57,7 @@ def with_share(route: Manifest, spec: RolloutSpec, percent: int) -> Manifest:
 
 
 def unheard(route: Manifest) -> str:
-    """Which gateway has not seen the route as it is now; empty when all have.
+    """Which gateway does not send requests by the route as it is now; empty when all do.
 
     Source: Gateway API v1, RouteParentStatus: each condition names the generation that it speaks of.
     """
@@ -62,17 +65,18 @@ def unheard(route: Manifest) -> str:
     for gateway, condition in _conditions(route):
         if condition.get("observedGeneration", 0) < generation:
             return f"Gateway {gateway} has not seen its latest change"
+        if condition["status"] == "False":
+            return f"Gateway {gateway}: {_told(condition)}"
     return ""
 
 
 def refused(route: Manifest) -> str:
-    """Why no gateway sends requests by it, or which one does not; empty when all do."""
+    """Why no gateway takes it, or which one does not; empty when all do."""
     if not route.get("status", {}).get("parents"):
         return "no gateway has accepted it"
     for gateway, condition in _conditions(route):
-        if condition.get("status") == "False":
-            reason, message = condition.get("reason"), condition.get("message")
-            return f"Gateway {gateway}: {condition['type']} is False: {reason}: {message}"
+        if condition.get("type") == _ACCEPTED and condition["status"] == "False":
+            return f"Gateway {gateway}: {_told(condition)}"
     return ""
 
 
@@ -84,8 +88,12 @@ def moved_at(route: Manifest) -> float:
 def _conditions(route: Manifest) -> Iterator[tuple[str, dict[str, Any]]]:
     for parent in route.get("status", {}).get("parents") or ():
         told: dict[str, dict[str, Any]] = {one["type"]: one for one in parent.get("conditions") or ()}
-        for type_ in ("Accepted", "ResolvedRefs"):
+        for type_ in _CONDITIONS:
             yield parent.get("parentRef", {}).get("name", "?"), told.get(type_, {})
+
+
+def _told(condition: dict[str, Any]) -> str:
+    return f"{condition['type']} is False: {condition.get('reason')}: {condition.get('message')}"
 
 
 def _rules(route: Manifest) -> list[dict[str, Any]]:

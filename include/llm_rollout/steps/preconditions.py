@@ -56,7 +56,7 @@ def of_identity(ground: Ground, spec: RolloutSpec) -> Iterator[Problem]:
 
 
 def of_route(ground: Ground, spec: RolloutSpec) -> Iterator[Problem]:
-    """Whether requests can move by the HTTPRoute that the spec names."""
+    """Whether requests can move by the HTTPRoute that the spec names; its Service may still be to come."""
     found = traffic_shift.problem(spec, spec.shift, ground.route) if spec.shift else None
     if found is not None:
         yield Problem(found.cause, found.remedy)

@@ -24,8 +24,13 @@ def endpoints(cluster: FakeCluster, service: Manifest) -> None:
 
 def accept(cluster: FakeCluster, route: Manifest) -> None:
     """What a gateway's controller says of a route that it has taken."""
-    seen = {"status": "True", "observedGeneration": route["metadata"]["generation"]}
-    conditions = [{"type": type_, "reason": type_, **seen} for type_ in ("Accepted", "ResolvedRefs")]
+    generation, namespace = route["metadata"]["generation"], route["metadata"]["namespace"]
+    references = [ref["name"] for rule in route["spec"]["rules"] for ref in rule["backendRefs"]]
+    missing = [name for name in references if cluster.get(kinds.SERVICE, namespace, name) is None]
+    resolved = {"status": "False", "message": f"no {missing[0]}"} if missing else {"status": "True", "message": ""}
+    told = {"Accepted": {"status": "True", "message": ""}, "ResolvedRefs": resolved}
+    seen = {"observedGeneration": generation, "reason": "Simulated"}
+    conditions = [{"type": type_, **seen, **one} for type_, one in told.items()]
     parents = [{"parentRef": one, "conditions": conditions} for one in route["spec"]["parentRefs"]]
     if route.get("status", {}).get("parents") != parents:
         cluster.show({**route, "status": {"parents": parents}})
