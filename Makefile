@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 PYTHON = $$(scripts/environment)
 UV = $(or $(shell command -v uv),$(shell ls -d $${LLM_ROLLOUT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm-rollout}/uv-*/bin/uv 2>/dev/null | tail -1))
 
-.PHONY: help python setup demo test test-unit test-devcluster test-airflow test-vllm check format benchmark-staging benchmark-fabric benchmark-canary benchmark-waiting benchmark-coldstart up down controlplane requirements golden clean
+.PHONY: help python setup demo test test-unit test-devcluster test-airflow test-vllm test-gateway check format benchmark-staging benchmark-fabric benchmark-canary benchmark-waiting benchmark-coldstart up down controlplane requirements golden clean
 
 help: ## Print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: check controlplane ## Run every check and every test, the devcluster and A
 test-vllm: ## Run the real vLLM for CPU beside the stand-in and on the devcluster (installs 6 GB, half an hour)
 	@exec $(PYTHON) -m pytest -m vllm tests/vllm
 
+test-gateway: ## Run Traefik beside the devcluster's gateway (builds it from its Go module, ten minutes)
+	@exec $(PYTHON) -m pytest -m "gateway or devcluster" tests/gateway
+
 check: ## Lint, types, import contracts, example specs
 	@python=$(PYTHON); \
 	$$python -m ruff check . ; \
@@ -31,10 +34,10 @@ check: ## Lint, types, import contracts, example specs
 	$$python -m llm_rollout check include/rollouts/*.yaml
 
 test-unit: ## Run the tests that start neither a cluster nor Airflow
-	@exec $(PYTHON) -m pytest -m "not devcluster and not airflow and not vllm"
+	@exec $(PYTHON) -m pytest -m "not devcluster and not airflow and not vllm and not gateway"
 
 test-devcluster: ## Run the tests on the devcluster alone
-	@exec $(PYTHON) -m pytest -m "devcluster and not airflow"
+	@exec $(PYTHON) -m pytest -m "devcluster and not airflow and not gateway"
 
 test-airflow: ## Run the tests that start Airflow (the demo among them)
 	@exec $(PYTHON) -m pytest -m airflow

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from devcluster import traefik
 from devcluster.layout import (
     API_PORT,
     ETCD_PORT,
@@ -151,7 +152,10 @@ def services(layout: Layout) -> Component:
 
 
 def gateway(layout: Layout) -> Component:
-    """The stand-in of a Gateway API implementation."""
+    """The stand-in of a Gateway API implementation, or the program that takes its place."""
+    instead = os.environ.get(traefik.VARIABLE)
+    if instead:
+        return Component("gateway", _call(Path(instead), traefik.flags(layout)), (ROOT_ADDRESS, GATEWAY_PORT))
     return _python("gateway", "devcluster.gateway", layout, port=(ROOT_ADDRESS, GATEWAY_PORT))
 
 
