@@ -1,11 +1,13 @@
 import io
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from llm_rollout.cli import main
 from llm_rollout.coldstart.remedies import remedy
+from llm_rollout.commands.explain_logs import shortened
 
 WRITTEN = Path(__file__).parents[1] / "coldstart" / "samples" / "written"
 REAL = WRITTEN.with_name("vllm-0.32-cpu")
@@ -86,3 +88,43 @@ def test_standard_input_is_read(explain, monkeypatch):
     _, told, _ = explain("-")
     assert (told[0]["file"], told[0]["cause"]["class"]) == ("-", "UNKNOWN")
     assert told[0]["cause"]["message"] == "vllm.odd.OddError: the moon is in the wrong house"
+
+
+def test_a_folder_in_the_place_of_a_log_is_named(explain, tmp_path):
+    code, told, complaint = explain(tmp_path)
+    assert (code, told) == (2, [])
+    assert f"{tmp_path}: Is a directory: name a file" in complaint
+
+
+def test_a_log_that_a_windows_shell_wrote_is_read(explain, tmp_path):
+    (tmp_path / "wide.log").write_text((WRITTEN / "oom-on-one-rank.log").read_bytes().decode(), "utf-16", newline="")
+    code, told, _ = explain(tmp_path / "wide.log")
+    assert (code, told[0]["cause"]["class"]) == (0, "GPU_OOM")
+
+
+def test_noise_of_bytes_without_any_line_is_answered(explain, tmp_path):
+    (tmp_path / "noise").write_bytes(random.Random(1).randbytes(300_000))  # noqa: S311 - noise
+    code, told, _ = explain(tmp_path / "noise")
+    assert (code, told[0]["phase"]) == (0, "process")
+
+
+def test_the_middle_of_a_long_log_is_left_out_and_lines_keep_their_numbers():
+    start = "vLLM server version 0.33.0, serving model /m\n"
+    rows = ["first\n", *[f"{number}\n" for number in range(1000)], start, *["x\n"] * 1000, "last\n"]
+    kept = shortened(iter(rows), half=100).split("\n")
+    assert len(kept) == len(rows) + 1
+    assert (kept[0], kept[1001], kept[-2]) == ("first", start.strip(), "last")
+    assert set(kept[200:1001]) == {""}
+
+
+def test_a_line_without_an_end_takes_no_more_than_a_long_line(explain, tmp_path):
+    (tmp_path / "one").write_text("x" * 3_000_000 + "\nKilled")
+    _, told, _ = explain(tmp_path / "one")
+    assert (told[0]["cause"]["class"], told[0]["cause"]["line"]) == ("HOST_MEMORY", 2)
+
+
+def test_what_a_client_asks_is_no_word_of_the_engines(explain, tmp_path):
+    asked = "INFO 11-14 20:16:33 [logger.py:43] Received request chatcmpl-1: prompt: 'Received SIGTERM'\n"
+    (tmp_path / "log").write_text(f"INFO:     Application startup complete.\n{asked}")
+    _, told, _ = explain(tmp_path / "log")
+    assert (told[0]["phase"], told[0]["cause"]) == ("serving", None)

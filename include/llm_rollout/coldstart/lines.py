@@ -94,7 +94,7 @@ def lines(text: str) -> Iterator[Line]:
         text = _NUMBERS.sub("", text)
     wrappings = _wrappings(text)
     for number, whole in enumerate(text.split("\n"), start=1):
-        for part in whole[:_LONGEST_LINE].split("\r") if "\r" in whole else (whole[:_LONGEST_LINE],):
+        for part in _cut(whole).split("\r") if "\r" in whole else (whole[:_LONGEST_LINE],):
             if part and not part.isspace():
                 yield from (line for line in _unwrapped(Line(number, part), wrappings) if line.text.strip())
 
@@ -118,6 +118,12 @@ def seconds(stamp: str, year: int | None) -> float | None:
 def names_a_year(stamp: str) -> bool:
     """Whether a stamp says in which year it was written."""
     return stamp[4:5] == "-"
+
+
+def _cut(bars: str) -> str:
+    """The first and the last states of progress bars that fill a line."""
+    half = _LONGEST_LINE // 2
+    return bars if len(bars) <= _LONGEST_LINE else f"{bars[:half]}\r{bars[-half:]}"
 
 
 def _wrappings(text: str) -> tuple[str, ...]:

@@ -22,6 +22,9 @@ _NO_ANSWER = re.compile(r"RPC call to \S+ timed out")
 """What a lost node looks like; where all ranks share one node, one of them is only slow."""
 _SEVERAL_NODES = re.compile(r"'nnodes': [2-9]|--nnodes[ =][2-9]|headless multiproc executor|node_rank_within_dp=[1-9]")
 _WORLDS = re.compile(r"\bworld_size=(\d+), local_world_size=(\d+)")
+_REQUEST = re.compile(r"(?:Received|Added|Generated) re\w+ ")
+"""What clients ask is no word of the engine's."""
+_LONGEST_SAYING = 400
 _LONGEST_MESSAGE = 500
 _MOST_INCIDENTS = 5000
 
@@ -149,7 +152,7 @@ def _note(life: _Life, line: Line, order: int, stamp: str, incidents: Incidents)
     stamped = (
         line if line.stamp or not stamp else Line(line.number, line.text, line.level, line.source, stamp, line.pod)
     )
-    if TERMINATED.search(line.text):
+    if TERMINATED.search(line.text, 0, _LONGEST_SAYING) and not _REQUEST.match(line.text):
         strength = Strength.GENERIC if "EngineCore: trigger" in line.text else Strength.KNOWN
         sign = Incident("TERMINATED", strength, line.text, stamped, order)
         if strength is Strength.KNOWN:

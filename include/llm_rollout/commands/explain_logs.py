@@ -5,21 +5,32 @@ For each FILE, in order, one line:
 The progress is in percent of the phase, null where the log does not tell it. For several files, taken as the logs of
 one group with the leader's first, a last line {"group": true, "first": null | {"file", "class", "line"}} names what
 came first. - reads standard input. Exit 0, or 2 when a file cannot be read: it is named on standard error, the others
-are answered.
+are answered. Of a file above 32 million characters the first and the last half of that are read, and where engines
+started between them.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import re
 import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 from llm_rollout.coldstart.words import Cause, Reading
 from llm_rollout.commands.job_lines import EXIT_USAGE, tell
 
 SUMMARY = "say how far a starting engine is and why it failed, from its logs"
+HALF_CHARACTERS: Final = 16_000_000
+"""What is read of each end of a long log: two seconds' work, and far above what a start writes."""
 _STANDARD_INPUT = "-"
+_STARTS = re.compile(r"vLLM (?:API )?server version|█.{0,200} version \d|Launching vLLM ")
+_WIDE = (b"\xff\xfe", b"\xfe\xff")
+_LONGEST_LINE = 100_000
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +54,45 @@ def run(options: argparse.Namespace) -> int:
 
 def _text(name: str) -> str | None:
     try:
-        data = sys.stdin.buffer.read() if name == _STANDARD_INPUT else Path(name).read_bytes()
+        with ExitStack() as opened:
+            file = sys.stdin.buffer if name == _STANDARD_INPUT else opened.enter_context(Path(name).open("rb"))
+            return shortened(_rows(file))
     except OSError as error:
         print(f"{name}: {error.strerror}: name a file that can be read, or - for standard input", file=sys.stderr)
         return None
-    return data.decode("utf-8", errors="replace")
+
+
+def _rows(file: BinaryIO) -> Iterator[str]:
+    """The lines of a file, long ones cut."""
+    buffered = io.BufferedReader(file)  # type: ignore[type-var]  # any stream of bytes will do
+    encoding = "utf-16" if buffered.peek(2)[:2] in _WIDE else "utf-8"
+    text = io.TextIOWrapper(buffered, encoding, errors="replace", newline="\n")
+    while row := text.readline(_LONGEST_LINE):
+        rest = row
+        while rest and not rest.endswith("\n"):
+            rest = text.readline(_LONGEST_LINE)
+        yield row if row.endswith("\n") or not rest else f"{row}\n"
+    buffered.detach()
+
+
+def shortened(rows: Iterable[str], half: int = HALF_CHARACTERS) -> str:
+    """The text of ``rows``; of a long one both ends, with empty lines for what was left out between them."""
+    head: list[str] = []
+    tail: deque[str] = deque()
+    left_out: list[str] = []
+    head_size = tail_size = 0
+    for row in rows:
+        if head_size < half:
+            head.append(row)
+            head_size += len(row)
+            continue
+        tail.append(row)
+        tail_size += len(row)
+        while tail_size > half:
+            gone = tail.popleft()
+            tail_size -= len(gone)
+            left_out.append(gone if _STARTS.search(gone) else "\n")
+    return "".join((*head, *left_out, *tail))
 
 
 def _as_json(name: str, read: Reading) -> dict[str, Any]:
