@@ -1,5 +1,6 @@
 """Logs as people keep and paste them: cut at either end, stamped by others, of dead and of serving engines."""
 
+import json
 import re
 
 import pytest
@@ -120,6 +121,42 @@ def test_a_failure_shows_the_same_whoever_stamped_its_lines(wrapping):
     rows = [HEAD, LOADING, *_raised(OOM, said="EngineCore failed to start."), "RuntimeError: Engine core died"]
     told = read("\n".join(_STAMPS[wrapping].format(str(at % 10), row) for at, row in enumerate(rows)))
     assert (told.phase, told.cause.class_name, told.cause.line, told.cause.message) == ("weights", "GPU_OOM", 7, OOM)
+
+
+_OBJECTS = {
+    "loki": lambda row: {"line": row, "labels": {"app": "llama"}},
+    "a cloud": lambda row: {
+        "jsonPayload": {"message": row},
+        "severity": "ERROR",
+        "kubernetes": {"pod_name": "llama-0"},
+    },
+    "an agent": lambda row: {"message": row, "level": "info", "service": "vllm"},
+    "telemetry": lambda row: {"body": {"stringValue": row}, "severity": "Information"},
+    "docker, coloured": lambda row: {"log": f"\x1b[1;36m{row[:12]}\x1b[0;0m{row[12:]}\x1b[0m\n", "stream": "stderr"},
+}
+
+
+@pytest.mark.parametrize("collector", sorted(_OBJECTS))
+def test_a_failure_shows_the_same_in_whatever_objects_its_lines_were_kept(collector):
+    rows = [HEAD, LOADING, *_raised(OOM, said="EngineCore failed to start."), "Traceback (most recent call last):"]
+    rows += [
+        '  File "/app/vllm/v1/engine/utils.py", line 1, in wait',
+        "RuntimeError: Engine core initialization failed.",
+    ]
+    told = read("\n".join(json.dumps(_OBJECTS[collector](row)) for row in rows))
+    assert (told.phase, told.cause.class_name, told.cause.line, told.cause.message) == ("weights", "GPU_OOM", 7, OOM)
+
+
+def test_restarts_are_told_apart_where_the_pods_of_a_group_share_a_stream_of_objects():
+    rows = [(pod, row) for row in (HEAD, LOADING) for pod in ("llama-0", "llama-1")]
+    objects = [json.dumps({"log": row, "kubernetes": {"pod_name": pod}}) for pod, row in rows]
+    assert read("\n".join(objects)).phase == "weights"
+
+
+def test_what_stern_puts_before_lines_is_known_even_where_no_record_shows_it():
+    rows = ["Traceback (most recent call last):", '  File "/app/vllm/x.py", line 1, in y', "ImportError: libx.so: no"]
+    told = read("\n".join(["+ llama-0 \u203a vllm", *(f"llama-0 vllm {row}" for row in [*rows, "ended"])]))
+    assert (told.cause.class_name, told.cause.message) == ("MISSING_DEPENDENCY", rows[2])
 
 
 def test_torch_stamps_a_month_before_october_with_one_digit():

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 YEARLESS: Final = 1972
 """The year that times without one are counted in: a leap year, and so long ago that they are known by it."""
@@ -26,8 +26,10 @@ _COLLECTED = re.compile(
     r"(?: std(?:out|err) [FP])?(?:$|[ \t](?:\| )?)"
 )
 _SYSTEMD = re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S{1,80} \S{1,80}\[\d+\]: ")
-_LEFT_OF_COLOURS = re.compile(r"\[(?:\d{1,2}(?:;\d{1,2}){0,2})?m(?=[( \r\n]|$|[A-Z])")
-"""What is left of colours where the escape character itself was lost, as in pasted logs."""
+_LEFT_OF_COLOURS = re.compile(
+    r"(?:\\x1b|\\033|\\e|(?<!\\u001b)(?<!\\u001B))\[(?:\d{1,2}(?:;\d{1,2}){0,2})?m(?=[( \r\n]|$|[A-Z])"
+)
+"""What is left of colours where the escape character was lost or spelt, as in pasted logs; JSON's own is kept."""
 _POD = re.compile(r"\[pod/[^\]\s]+\] ?")
 _NUMBER = r"[ \t]*(?:\[\d{1,7}\]|\d{1,7}[:\t]) ?"
 _NUMBERED = re.compile(
@@ -36,6 +38,8 @@ _NUMBERED = re.compile(
 _NUMBERS = re.compile(rf"(?m)^{_NUMBER}")
 """Numbers that an editor, a grep or a runner put before each line."""
 _SERVICE = re.compile(r"[\w.-]{1,100} *\| ")
+_STERN = re.compile(r"[a-z0-9][a-z0-9.]*-[a-z0-9.-]{1,100} [a-z0-9][a-z0-9-]{0,60} ")
+_STERN_SAYS = ("+ ", "- ")
 _RECORD = re.compile(
     r"(?:\([^()\n]{1,120}\bpid=\d+[^()\n]*\) )?(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[?\w"
 )
@@ -52,10 +56,20 @@ _HEADS = tuple(
     )
 )
 _LEVELS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "CRITICAL", "WARN": "WARNING", "FATAL": "CRITICAL"}
-_MESSAGE_KEYS = ("message", "msg", "log", "textPayload", "event")
+_MESSAGE_KEYS = (
+    "message", "msg", "log", "line", "textPayload", "MESSAGE", "@message", "stringValue", "body", "text", "event",
+)  # fmt: skip
+_WITHIN = ("jsonPayload", "body", "_source")
+"""Where collectors put the object that holds the message."""
 _TRACE_KEYS = ("exc_info", "exception", "stack_info", "traceback")
 _LEVEL_KEYS = ("levelname", "level", "severity", "lvl")
 _STAMP_KEYS = ("timestamp", "time", "ts", "@timestamp", "asctime")
+_POD_KEYS = ("pod", "pod_name", "kubernetes_pod_name")
+_KEEPS_RECORDS = re.compile(
+    r'[:{,] ?"(?:\\u00\w\w\[[\d;]*m)?(?:\([^"]{1,200}\) |\\u00\w\w\[[\d;]*m| )*'
+    r"(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[?\w"
+)
+"""Objects whose messages are whole records were made by a collector, and the level beside them is not the engine's."""
 _YEARS = ("20", "[2")
 _LONGEST_WRAPPING = 160
 _SEEN_OFTEN = 2
@@ -83,6 +97,13 @@ class Line:
     """What a collector put before the line to tell pods apart."""
 
 
+class _Wrappings(NamedTuple):
+    """What a collector did to a whole log."""
+
+    literal: tuple[str, ...]
+    objects_of_records: bool
+
+
 def lines(text: str) -> Iterator[Line]:
     """The lines of a log, in order; several with one number where bars or JSON objects hold several."""
     text = text.removeprefix("\ufeff")
@@ -92,7 +113,7 @@ def lines(text: str) -> Iterator[Line]:
         text = _LEFT_OF_COLOURS.sub("", text)
     if len(list(islice(_NUMBERED.finditer(text), _SEEN_OFTEN))) == _SEEN_OFTEN:
         text = _NUMBERS.sub("", text)
-    wrappings = _wrappings(text)
+    wrappings = _Wrappings(_wrappings(text), text[:1] == "{" and _KEEPS_RECORDS.search(text) is not None)
     for number, whole in enumerate(text.split("\n"), start=1):
         for part in _cut(whole).split("\r") if "\r" in whole else (whole[:_LONGEST_LINE],):
             if part and not part.isspace():
@@ -142,13 +163,17 @@ def _wrappings(text: str) -> tuple[str, ...]:
 
 
 def _services(text: str) -> set[str]:
-    """What docker compose puts before lines, where it stands before all of the first ones."""
+    """What docker compose or stern puts before lines, where it stands before all of the first ones."""
     rows = [row for row in text[:_LOOKED_AT_FOR_SERVICES].split("\n")[:-1] if row.strip()]
     matches = [match for row in rows if (match := _SERVICE.match(row))]
-    return {match[0] for match in matches} if len(matches) == len(rows) > 1 else set()
+    if len(matches) == len(rows) > 1:
+        return {match[0] for match in matches}
+    told = [match for row in rows if row[:2] not in _STERN_SAYS and (match := _STERN.match(row))]
+    whole = len(told) == sum(row[:2] not in _STERN_SAYS for row in rows) > 1
+    return {match[0] for match in told} if whole else set()
 
 
-def _unwrapped(line: Line, wrappings: tuple[str, ...]) -> Iterator[Line]:
+def _unwrapped(line: Line, wrappings: _Wrappings) -> Iterator[Line]:
     line = _uncollected(line, wrappings)
     if line.text.startswith("{") and line.text.rstrip().endswith("}"):
         told = _json(line.text)
@@ -158,7 +183,7 @@ def _unwrapped(line: Line, wrappings: tuple[str, ...]) -> Iterator[Line]:
     yield _headless(line)
 
 
-def _uncollected(line: Line, wrappings: tuple[str, ...]) -> Line:
+def _uncollected(line: Line, wrappings: _Wrappings) -> Line:
     """``line`` without what collectors put before it, in whatever order they did."""
     text, stamp, pod = line.text, line.stamp, line.pod
     while True:
@@ -168,7 +193,7 @@ def _uncollected(line: Line, wrappings: tuple[str, ...]) -> Line:
             text = text[match.end() :]
         elif text[:5] == "[pod/" and (match := _POD.match(text)):
             text, pod = text[match.end() :], match[0]
-        elif wrapping := next((each for each in wrappings if text.startswith(each)), ""):
+        elif wrapping := next((each for each in wrappings.literal if text.startswith(each)), ""):
             text, pod = text[len(wrapping) :], wrapping
         else:
             return Line(line.number, text, line.level, line.source, stamp, pod)
@@ -192,20 +217,26 @@ def _json(text: str) -> dict[str, Any] | None:
         told = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) and any(isinstance(told.get(key), str) for key in _MESSAGE_KEYS) else None
+    if not isinstance(told, dict):
+        return None
+    for key in _WITHIN:
+        told = told | told[key] if isinstance(told.get(key), dict) else told
+    return told if _first(told, _MESSAGE_KEYS) else None
 
 
-def _from_json(line: Line, told: dict[str, Any], wrappings: tuple[str, ...]) -> Iterator[Line]:
-    level = _first(told, _LEVEL_KEYS).upper()
+def _from_json(line: Line, told: dict[str, Any], wrappings: _Wrappings) -> Iterator[Line]:
+    level = "" if wrappings.objects_of_records else _first(told, _LEVEL_KEYS).upper()
     name, pid = _first(told, ("processName", "process_name")), told.get("process")
     level = _LEVELS.get(level, level)
     source = f"{name} pid={pid}" if name and isinstance(pid, int) else line.source
     stamp = line.stamp or _first(told, _STAMP_KEYS)
+    about = told.get("kubernetes")
+    pod = line.pod or _first(told | about if isinstance(about, dict) else told, _POD_KEYS)
     whole = "\n".join(filter(None, (_first(told, _MESSAGE_KEYS), _first(told, _TRACE_KEYS))))
     for part in whole.replace("\r", "\n").split("\n"):
         if part and not part.isspace():
             words = _ESCAPES.sub("", part) if "\x1b" in part else part
-            yield _headless(_uncollected(Line(line.number, words, level, source, stamp, line.pod), wrappings))
+            yield _headless(_uncollected(Line(line.number, words, level, source, stamp, pod), wrappings))
 
 
 def _first(told: dict[str, Any], keys: tuple[str, ...]) -> str:
