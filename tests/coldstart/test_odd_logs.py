@@ -159,6 +159,23 @@ def test_what_stern_puts_before_lines_is_known_even_where_no_record_shows_it():
     assert (told.cause.class_name, told.cause.message) == ("MISSING_DEPENDENCY", rows[2])
 
 
+def test_what_the_hub_hides_behind_a_refusal_is_a_wrong_name_and_what_it_names_as_gated_is_not():
+    asked = ["Traceback (most recent call last):", '  File "/app/x.py", line 1, in raise_for_status']
+    answer = "httpx.HTTPStatusError: Client error '401 Unauthorized' for url 'https://huggingface.co/api/models/org/x'"
+    link = ["", "The above exception was the direct cause of the following exception:", "", *asked]
+    unknown = "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1-6)"
+    gated = "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1-6)"
+    assert _shown(HEAD, *asked, answer, *link, unknown) == ("process", "MODEL_REF")
+    assert _shown(HEAD, *asked, answer, *link, gated) == ("process", "PERMISSION")
+    assert _shown(HEAD, *asked, answer.replace("401", "401 Client Error")) == ("process", "PERMISSION")
+
+
+def test_a_hub_that_cannot_be_reached_is_no_rendezvous_that_failed():
+    pool = "(MaxRetryError(\"HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded with url: /api"
+    words = f"requests.exceptions.ConnectionError: {pool} Temporary failure in name resolution"
+    assert _shown(HEAD, *_raised(words)) == ("process", "MODEL_REF")
+
+
 def test_torch_stamps_a_month_before_october_with_one_digit():
     stamped = "[E616 02:08:15.931416442 socket.cpp:1023] [c10d] The client socket has timed out after 600000ms while"
     found = read(stamped, 2026).cause

@@ -19,14 +19,16 @@ ROWS: Final = (
           "ImportError: libcudart.so.12: cannot open shared object file: No such file or directory"),
     sign("MISSING_DEPENDENCY", r"Found no NVIDIA driver|NVIDIA driver on your system is too old"
           r"|No CUDA GPUs are availab|Failed to infer device type|driver version is insufficient"
-          r"|no kernel image is available|device kernel image is invalid|invalid device function"
+          r"|system not yet initialized|unsupported display driver|no kernel image is available"
+          r"|device kernel image is invalid|invalid device function"
           r"|unsupported toolchain|CUDA driver initialization failed|no CUDA-capable device|NVMLError_"
           r"|InstantTensor requires NVIDIA|Torch not compiled with CUDA|forward compatibility was attempted",
           "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and "
           "installed a driver"),
     sign("MISSING_DEPENDENCY", r"(?:vllm|python3?|ray): (?:command )?not found|executable file not found"
           r"|exec: \S+: not found|Please install \S+ (?:via|with|by)|Failed to find C compiler"
-          r"|requires the \S+ package|Could not find nvcc|CUDA_HOME environment variable is not set|Ninja is required",
+          r"|requires the \S+ package|[Ee]xec format error|nvidia-container-cli|Could not find nvcc"
+          r"|CUDA_HOME environment variable is not set|Ninja is required",
           "bash: line 1: vllm: command not found"),
     # Other ranks: the peer that ended, the fabric, the meeting that did not happen.
     sign("PEER_LOST", r"ncclRemoteError|remote process (?:exited|has terminated)|remote process exiting prematurely",

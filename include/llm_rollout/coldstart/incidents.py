@@ -64,6 +64,8 @@ _ANY_EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:: |$)")
 _NO_FAILURE = re.compile(r"(?:\w+\.)*(?:SystemExit|GeneratorExit|CancelledError|StopIteration|KeyboardInterrupt)\b")
 _FRAME = re.compile(r'  File "(?P<file>[^"\n]{1,500})", line \d+(?:, in (?P<function>.*))?')
 _LINKS: Final = ("The above exception was the direct cause", "During handling of the above exception")
+_ANSWER = re.compile(r"(?:\w+\.)*(?:HTTPError|HTTPStatusError|HfHubHTTPError)\b")
+"""A server's answer: the client that got it knows what it means."""
 _IGNORED = re.compile(r"Exception ignored in|--- Logging error ---")
 _LONGEST = 2000
 _LONGEST_HEAD = 200
@@ -122,7 +124,7 @@ class Incidents:
         incident = trace.incident = _judged(line, text, order, trace.frames)
         incident.soft = incident.soft or _was_handled(incident)
         chained = trace.chained
-        if chained is not None and chained.strength >= incident.strength and chained.strength is Strength.UNKNOWN:
+        if chained is not None and _says_less(chained, incident):
             chained.replaced = True
         return incident
 
@@ -141,6 +143,12 @@ class Incidents:
         anybodys = line.level == "" and not raised and told is None and not FINAL.match(text)
         soft = signature.soft or anybodys
         return Incident(signature.class_name, Strength.KNOWN, text, line, order, soft=soft, bare=signature.bare)
+
+
+def _says_less(chained: Incident, last: Incident) -> bool:
+    """Whether an exception says less than the one it led to."""
+    bare = chained.strength is Strength.UNKNOWN and chained.strength >= last.strength
+    return bare or (last.strength is Strength.KNOWN and _ANSWER.match(chained.message) is not None)
 
 
 def _was_handled(incident: Incident) -> bool:

@@ -54,6 +54,14 @@ ROWS: Final = (
           "Fatal Python error: Bus error"),
     sign("HOST_MEMORY", r"died unexpectedly \(exit code: -(?:9|7)\)",
           "Worker proc VllmWorker-1 died unexpectedly (exit code: -9), shutting down executor.", bare=True),
+    # The hub, before what a refusal of it looks like: it hides what does not exist behind a 401.
+    sign("MODEL_REF", r"(?:Repository|Revision|RemoteEntry|LocalEntry)NotFoundError|(?:Repository"
+          r"|Revision) Not Found for",
+          "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1-67)"),
+    sign("MODEL_REF", r"HTTPSConnectionPool|(?:httpx|httpcore)\.(?:\w*Connect\w*|\w*Timeout|ProxyError"
+          r"|RemoteProtocolError)"
+          r"|(?:huggingface\.co|hf\.co|hf-mirror).{0,300}(?:Max retries|resolve|[Tt]imed out|unreachable|refused)",
+          "httpx.ConnectError: [Errno -3] Temporary failure in name resolution"),
     # Who may read what.
     sign("PERMISSION", r"GatedRepoError|gated repo|LocalTokenNotFoundError|Access to model .* is restricted",
           "huggingface_hub.errors.GatedRepoError: 403 Client Error. (Request ID: Root=1-67)"),
@@ -140,7 +148,7 @@ ROWS: Final = (
     sign("WEIGHTS_CORRUPT", r"Error while deserializing|incomplete metadata, file not fully covered|InvalidHeader"
           r"|MetadataIncompleteBuffer|PytorchStreamReader failed|UnpicklingError|invalid load key",
           "safetensors_rust.SafetensorError: Error while deserializing header: header too small"),
-    sign("WEIGHTS_CORRUPT", r"Empty or invalid weight map|Invalid checkpoint index entry"
+    sign("WEIGHTS_CORRUPT", r"Empty or invalid weight map|KeyError: 'weight_map'|Invalid checkpoint index entry"
           r"|Incomplete checkpoint headers|Consistency check failed|mmap length is greater than file size",
           "ValueError: Empty or invalid weight map"),
     sign("WEIGHTS_MISMATCH", r"Attempted to (?:load weight .*into parameter|load nested weight)|size mismatch for"
@@ -164,9 +172,8 @@ ROWS: Final = (
     sign("MODEL_REF", r"Invalid repository ID or local directory specified|Could not detect config format",
           "ValueError: Invalid repository ID or local directory specified: '/models/nowhere'."),
     sign("MODEL_REF", r"Repo id must (?:be in the form|use alphanumeric|be a string)|HFValidationError"
-          r"|is not a local folder and is not a valid model identifier|(?:Repository|Revision"
-          r"|Remote)?(?:Entry)?NotFoundError\b.*(?:404|outgoing traffic|snapshot|locate)|Repository Not Found"
-          r"|Revision Not Found",
+          r"|is not a local folder and is not a valid model identifier|EntryNotFoundError\b.*(?:404|outgoing traffic"
+          r"|snapshot|locate)",
           "huggingface_hub.errors.HFValidationError: Repo id must be in the form 'repo_name' or "
           "'namespace/repo_name': '/models/nowhere'. Use `repo_type` argument if needed."),
     sign("MODEL_REF", r"does not appear to have a file named (?:config|params)\.json"
@@ -176,7 +183,7 @@ ROWS: Final = (
           "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in "
           "the cached files."),
     sign("CONFIG_BROKEN", r"is not a valid JSON file|Should have a `model_type` key|Validation error for field"
-          r"|StrictDataclass\w*Error|No model architectures are specified|Unrecognized model in",
+          r"|StrictDataclass\w*Error|No model architectures are specified|Unknown RoPE|Unrecognized model in",
           "OSError: It looks like the config file at '/models/x/config.json' is not a valid JSON file."),
     sign("CONFIG_BROKEN", r"module 'torch' has no attribute|'\w+Config' object has no attribute"
           r"|text_config extracted from the model config|rope_(?:scaling|parameters|type)\b.*(?:must|missing|Missing"
