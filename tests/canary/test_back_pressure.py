@@ -1,6 +1,6 @@
 import pytest
 
-from llm_rollout.canary.back_pressure import Limits, Load, Pace, load, percentile, room
+from llm_rollout.canary.back_pressure import Limits, Load, Pace, Seats, load, percentile, room
 
 METRICS = """# HELP vllm:num_requests_waiting x
 vllm:num_requests_running{engine="0",model_name="a"} 6.0
@@ -35,11 +35,47 @@ def test_a_server_without_gauges_is_not_an_empty_one():
     ],
 )
 def test_the_room_is_a_share_of_what_is_free(seen, ours, slots):
-    assert room(seen, ours, LIMITS) == slots
+    assert room(seen, ours, LIMITS, Seats()) == slots
 
 
 def test_a_queue_may_be_allowed():
-    assert room(Load(waiting=2), 0, Limits(most=8, max_waiting=2)) == 8
+    assert room(Load(waiting=2), 0, Limits(most=8, max_waiting=2), Seats()) == 8
+
+
+@pytest.mark.parametrize(
+    ("others", "ours", "slots"),
+    [
+        pytest.param(0, 0, 5, id="nobody else"),
+        pytest.param(0, 5, 5, id="nobody but us"),
+        pytest.param(4, 2, 3, id="half of the rest"),
+        pytest.param(9, 0, 0, id="the last seat is for users"),
+        pytest.param(12, 1, 0, id="more than was known"),
+    ],
+)
+def test_a_queue_shows_how_many_seats_there_are(others, ours, slots):
+    seats = Seats().after(Load(waiting=3, running=10), LIMITS)
+
+    assert room(Load(running=others + ours), ours, LIMITS, seats) == slots
+
+
+def test_seats_are_forgotten_while_no_queue_comes_up_and_known_anew_with_the_next():
+    seats = Seats().after(Load(waiting=1, running=4), LIMITS)
+    for _ in range(700):
+        seats = seats.after(Load(running=1), LIMITS)
+
+    assert 15 < seats.free(Load(), 0) < 17
+    assert seats.after(Load(running=40), LIMITS).free(Load(), 0) == 40
+    assert seats.after(Load(waiting=1, running=4), LIMITS).free(Load(), 0) == 4
+
+
+def test_a_single_seat_is_asked_for_while_nobody_else_is_there():
+    seats = Seats().after(Load(waiting=1, running=1), LIMITS)
+
+    assert [room(Load(running=running), 0, LIMITS, seats) for running in (0, 1)] == [1, 0]
+
+
+def test_without_gauges_nothing_is_learned_of_seats():
+    assert Seats().after(None, LIMITS).after(Load(running=3), LIMITS).after(Load(waiting=1), LIMITS) == Seats()
 
 
 def rounds(pace, *factors):
@@ -63,7 +99,13 @@ def test_every_time_it_is_felt_it_takes_twice_as_many_quiet_rounds_to_grow():
 
 
 def test_near_the_limit_the_pace_stays_as_it_is():
-    assert rounds(Pace(), 1, 1, 1.07, 1.07).slots == 4
+    assert rounds(Pace(), 1, 1, 1.04, 1.04).slots == 4
+
+
+def test_rounds_with_the_same_number_in_flight_are_looked_at_together():
+    steady = rounds(Pace(), 1, 1, 1, *[1.0] * 4)
+
+    assert [rounds(steady, *[1.06] * count).slots for count in range(4)] == [8, 8, 8, 4]
 
 
 def test_a_queue_halves_the_pace_whatever_the_times_are():
@@ -72,10 +114,11 @@ def test_a_queue_halves_the_pace_whatever_the_times_are():
     assert (queued.slots, queued.back().back().back().slots) == (4, 1)
 
 
-def test_what_is_usual_is_never_learned_anew():
-    slower = rounds(Pace(), 1, 1.2, 1.4, 1.6)
+def test_what_is_usual_is_learned_from_single_requests_alone():
+    busy = rounds(Pace(), 1, 1.2)
 
-    assert (slower.slots, slower.usual_ms) == (1, pytest.approx(144))
+    assert (busy.slots, percentile(busy.usual)) == (1, pytest.approx(144))
+    assert percentile(rounds(busy, *[1.5] * 10).usual) > 180
 
 
 def test_a_few_times_say_nothing():

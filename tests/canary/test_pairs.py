@@ -195,7 +195,7 @@ def test_stable_is_asked_as_its_gauges_allow(server, metrics, most):
     stable = server(lambda number, prompt: meet(stable, most) or right(number, prompt), metrics=metrics)
 
     with Pairs(server().url, stable.url, setting(limits=Limits(4))) as pairs:
-        pairs.room.pace = Pace(slots=4, usual_ms=1000.0)
+        pairs.room.pace = Pace(slots=4, usual=(1000.0,))
         pairs.ask(TASKS)
 
     assert stable.most_running == most
@@ -225,7 +225,7 @@ def test_a_queue_beside_our_requests_halves_their_number_once(server):
         metrics=lambda: gauges(waiting=waiting.pop(0) if waiting else 0),
     )
     with Pairs(server().url, stable.url, setting(limits=Limits(8))) as pairs:
-        pairs.room.pace = Pace(slots=8, usual_ms=1000.0)
+        pairs.room.pace = Pace(slots=8, usual=(1000.0,))
         pairs.ask(TASKS)
 
     assert not waiting
@@ -235,7 +235,7 @@ def test_a_queue_beside_our_requests_halves_their_number_once(server):
 def test_a_number_that_was_never_in_flight_does_not_grow(server):
     stable = server(metrics=gauges(running=20, cache_usage=0.8))
     with Pairs(server().url, stable.url, setting(limits=Limits(8))) as pairs:
-        pairs.room.pace = Pace(slots=4, usual_ms=10_000.0)
+        pairs.room.pace = Pace(slots=4, usual=(10_000.0,))
         pairs.ask(TASKS)
 
     assert pairs.room.pace.slots == 4

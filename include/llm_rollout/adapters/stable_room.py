@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from llm_rollout.canary.back_pressure import Limits, Load, Pace, room
+from llm_rollout.canary.back_pressure import Limits, Load, Pace, Seats, queues, room
 
 _EVERY_SECONDS = 0.5
 """How old stable's gauges may be: vLLM brings them up to date about as often."""
@@ -26,6 +26,7 @@ class StableRoom:
         self._room = 0
         self._out = 0
         self._most_out = 0
+        self._seats = Seats()
         self._queued = self._gave_way = False
         self.pace = Pace()
         self.waited_seconds = 0.0
@@ -61,7 +62,8 @@ class StableRoom:
             if now >= self._read_from:
                 seen = await self._read()
                 self.known = seen is not None
-                self._room = room(seen, self._out, self._limits)
+                self._seats = self._seats.after(seen, self._limits)
+                self._room = room(seen, self._out, self._limits, self._seats)
                 self._give_way(seen)
                 if not self._room and self._read_from:
                     self.waited_seconds += _EVERY_SECONDS
@@ -70,7 +72,7 @@ class StableRoom:
 
     def _give_way(self, seen: Load | None) -> None:
         """Ask less from now on where requests queue beside ours: once for each time that a queue comes up."""
-        queued = seen is not None and seen.waiting > self._limits.max_waiting and self._out > 0
+        queued = seen is not None and queues(seen, self._limits) and self._out > 0
         if queued and not self._queued:
             self.pace, self._gave_way = self.pace.back(), True
         self._queued = queued

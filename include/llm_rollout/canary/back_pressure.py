@@ -1,8 +1,9 @@
 """How much a comparison may ask of stable while stable serves users: pure decisions on what its metrics say.
 
-The room comes from vLLM's own gauges. A gauge cannot tell what a request more costs those in flight, so the times of
-stable's own answers are watched as well: they are measured once with a single request in flight, and the number in
-flight only grows while they stay near that.
+The room comes from vLLM's own gauges: what is free of the KV cache, and of the seats. It tells no number of seats, but
+a queue shows how many requests run at once when no more can. A gauge cannot tell what a request more costs those in
+flight, so the times of stable's own answers are watched as well: they are measured with a single request in flight, and
+the number in flight only grows while they stay near that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 _SERIES = re.compile(
     r"^vllm:(num_requests_waiting|num_requests_running|kv_cache_usage_perc)(?:\{[^}]*\})?\s+(\S+)", re.MULTILINE
@@ -17,13 +19,21 @@ _SERIES = re.compile(
 
 FULL = 0.9
 """Of the KV cache: beyond, vLLM soon preempts requests, which users see as stalls."""
-ALLOWED_RISE = 1.10
-"""Of stable's 90th percentile of TTFT over the one measured at a single request in flight: what users may feel."""
-GROWING_RISE = 1.05
+_FORGOTTEN = 1.002
+"""Seats that are believed in at each look more than at the one before: in the six minutes of 700 looks four times as
+many, so that a queue that was no matter of seats is forgotten, and seats are not tried out often enough to be felt."""
+ALLOWED_RISE = 1.05
+"""Of stable's 90th percentile of TTFT over the one with a single request in flight. Users may feel a tenth, and their
+99th percentile rises about twice as much (seen on the devcluster)."""
+GROWING_RISE = 1.025
 """Half of that: beyond, one request more could be the one that is felt."""
+MOST_QUIET_ROUNDS = 16
+"""No more are waited for: what was felt may have been others."""
 _PERCENTILE = 0.9
 """A round of 50 knows this one; its 99th would be its slowest answer alone."""
 _LEAST_TIMES = 20
+_USUAL, _SEEN = 500, 200
+"""Times that are remembered, the latest: ten rounds to know what is usual, and four so that a change shows at once."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,31 @@ def load(metrics: str) -> Load | None:
     return Load(waiting, running, usage)
 
 
-def room(seen: Load | None, ours: int, limits: Limits) -> int:
+@dataclass(frozen=True)
+class Seats:
+    """How many requests stable runs at once, as far as a queue has shown it; more, the longer none has been seen."""
+
+    known: float | None = None
+
+    def after(self, seen: Load | None, limits: Limits) -> Seats:
+        """What is known after another look."""
+        if seen is None:
+            return self
+        if queues(seen, limits) and seen.running:
+            return Seats(seen.running)
+        return self if self.known is None else Seats(max(self.known * _FORGOTTEN, seen.running))
+
+    def free(self, seen: Load, ours: int) -> float:
+        """What others leave."""
+        return inf if self.known is None else self.known - max(0.0, seen.running - ours)
+
+
+def queues(seen: Load, limits: Limits) -> bool:
+    """Whether more requests wait for room than may."""
+    return seen.waiting > limits.max_waiting
+
+
+def room(seen: Load | None, ours: int, limits: Limits, seats: Seats) -> int:
     """How many requests the comparison may have in flight on stable, ``ours`` among them; 0 means to wait.
 
     The free part of the KV cache holds as many requests as the used part holds now, in proportion. Without gauges the
@@ -67,12 +101,17 @@ def room(seen: Load | None, ours: int, limits: Limits) -> int:
     """
     if seen is None:
         return min(1, limits.most)
-    if seen.waiting > limits.max_waiting or seen.cache_usage >= FULL:
+    if queues(seen, limits) or seen.cache_usage >= FULL:
         return 0
-    if seen.running <= ours or not seen.cache_usage:
-        return limits.most  # Nobody else is there.
-    free = (1 - seen.cache_usage) * seen.running / seen.cache_usage
-    return max(1, min(limits.most, int(limits.share_of_capacity * free)))
+    if seen.running <= ours:
+        return max(1, _part(limits, seats.free(seen, ours)))  # Nobody else is there.
+    cached = (1 - seen.cache_usage) * seen.running / seen.cache_usage if seen.cache_usage else inf
+    return max(0, min(max(1, _part(limits, cached)), _part(limits, seats.free(seen, ours))))
+
+
+def _part(limits: Limits, free: float) -> int:
+    """What may be taken of so many requests that have room."""
+    return int(min(limits.most, limits.share_of_capacity * free))
 
 
 @dataclass(frozen=True)
@@ -80,39 +119,46 @@ class Pace:
     """How many requests may be in flight as far as stable shows; begins with one, to learn what is usual.
 
     The number doubles until something has been felt; then it grows by one, and after every time that something is felt
-    it takes twice as many quiet rounds to grow again: whoever tries out where the limit is lets users feel it.
+    it takes twice as many quiet rounds to grow again: whoever tries where the limit is lets users feel it.
     """
 
     slots: int = 1
-    usual_ms: float | None = None
-    """Stable's percentile of TTFT with one request in flight."""
+    usual: tuple[float, ...] = ()
+    """Stable's times to the first token with one request in flight, in milliseconds."""
+    seen: tuple[float, ...] = ()
+    """The same with the present number in flight."""
     felt: int = 0
     """How often stable's times have risen, or requests queued."""
     quiet: int = 0
     """Rounds without that since the number changed."""
 
+    @property
+    def rise(self) -> float:
+        """Of stable's percentile with the present number in flight over the usual one."""
+        return percentile(self.seen) / percentile(self.usual) if self.seen and self.usual else 1.0
+
     def after(self, times_ms: Sequence[float], most: int) -> Pace:
         """The pace after a round in which stable's answers took ``times_ms`` to their first token."""
         if len(times_ms) < _LEAST_TIMES:
             return self
-        seen_ms = percentile(times_ms)
-        if self.usual_ms is None:
-            return replace(self, usual_ms=seen_ms, slots=min(2, most))
-        if seen_ms > ALLOWED_RISE * self.usual_ms:
-            return self.back()
-        return self._grown(most) if seen_ms <= GROWING_RISE * self.usual_ms else replace(self, quiet=0)
+        if self.slots == 1:
+            return replace(self, usual=(*self.usual, *times_ms)[-_USUAL:]).onwards(most)
+        known = replace(self, seen=(*self.seen, *times_ms)[-_SEEN:])
+        if known.rise > ALLOWED_RISE:
+            return known.back()
+        return known.onwards(most) if known.rise <= GROWING_RISE else replace(known, quiet=0)
 
     def back(self) -> Pace:
         """Half as many: stable's users feel the comparison, or are about to."""
-        return replace(self, slots=max(1, self.slots // 2), felt=self.felt + 1, quiet=0)
+        return replace(self, slots=max(1, self.slots // 2), seen=(), felt=self.felt + 1, quiet=0)
 
-    def _grown(self, most: int) -> Pace:
+    def onwards(self, most: int) -> Pace:
+        """After a quiet round: more, if that was long enough."""
         quiet = self.quiet + 1
-        if not self.felt:
-            return replace(self, slots=min(2 * self.slots, most))
-        if quiet < 2 ** (self.felt - 1):
+        if self.felt and quiet < min(2 ** (self.felt - 1), MOST_QUIET_ROUNDS):
             return replace(self, quiet=quiet)
-        return replace(self, slots=min(self.slots + 1, most), quiet=0)
+        slots = min(self.slots + 1 if self.felt else 2 * self.slots, most)
+        return replace(self, slots=slots, seen=self.seen if slots == self.slots else (), quiet=0)
 
 
 def percentile(times_ms: Sequence[float], share: float = _PERCENTILE) -> float:

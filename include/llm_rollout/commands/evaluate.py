@@ -162,6 +162,7 @@ def _pressure(pairs: Pairs) -> dict[str, Any]:
     room = pairs.room
     return {
         "in_flight": room.pace.slots,
+        "stable_ttft_rise": round(room.pace.rise, 3),
         "stable_has_gauges": room.known,
         "waited_for_stable_seconds": round(room.waited_seconds, 1),
         "pairs_without_times": pairs.unmeasured,
