@@ -96,7 +96,7 @@ class _Endpoints:
         return JSONResponse({"version": VERSION})
 
     async def metrics(self, _: Request) -> Response:
-        text = self._service.metrics.text(*self._service.engine.load())
+        text = self._service.metrics.text(*self._service.engine.gauges())
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def models(self, _: Request) -> Response:

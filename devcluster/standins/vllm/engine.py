@@ -35,6 +35,7 @@ class Engine:
         self._changed = threading.Condition()
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
+        self._not_admitted = 0
         self._closing = False
         self._death: str | None = None
         self._on_death: Callable[[], None] | None = None
@@ -63,6 +64,7 @@ class Engine:
         with self._changed:
             if sequence in self._waiting:
                 self._waiting.remove(sequence)
+                self._not_admitted = min(self._not_admitted, len(self._waiting))
             if sequence in self._running:
                 self._remove(sequence)
 
@@ -81,8 +83,19 @@ class Engine:
     def load(self) -> tuple[int, int, float]:
         """Return the sequences running, those waiting, and the part of the key-value cache in use."""
         with self._changed:
-            used = sum(sequence.length for sequence in self._running)
-            return len(self._running), len(self._waiting), min(1.0, used / self.cache_tokens)
+            return len(self._running), len(self._waiting), self._cache_usage()
+
+    def gauges(self) -> tuple[int, int, float]:
+        """Return the same as ``/metrics`` tells it.
+
+        Waiting are those that found no room when steps were last made up, as vLLM counts them: who has come since then
+        waits for a step, not for room.
+        """
+        with self._changed:
+            return len(self._running), self._not_admitted, self._cache_usage()
+
+    def _cache_usage(self) -> float:
+        return min(1.0, sum(sequence.length for sequence in self._running) / self.cache_tokens)
 
     def die(self, reason: str) -> None:
         """Take note that a rank died: everything that runs or waits gets an error. Nothing happens while closing."""
@@ -93,6 +106,7 @@ class Engine:
             lost = [*self._running, *self._waiting]
             self._running.clear()
             self._waiting.clear()
+            self._not_admitted = 0
             self._changed.notify()
         logs.error("multiproc_executor.py:284", reason)
         logs.error("core.py:1101", "EngineCore encountered a fatal error.")
@@ -126,6 +140,7 @@ class Engine:
             sequence = self._waiting.popleft()
             sequence.scheduled_at = now
             self._running.append(sequence)
+        self._not_admitted = len(self._waiting)
         for sequence in [running for running in self._running if running.held and running.not_before <= now]:
             output, sequence.held = sequence.held, None
             if output is not None:
