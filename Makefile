@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 PYTHON = $$(scripts/environment)
 UV = $(or $(shell command -v uv),$(shell ls -d $${LLM_ROLLOUT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm-rollout}/uv-*/bin/uv 2>/dev/null | tail -1))
 
-.PHONY: help python setup demo test test-unit test-devcluster test-airflow test-vllm test-gateway check format benchmark-staging benchmark-fabric benchmark-canary benchmark-waiting benchmark-coldstart up down controlplane requirements golden clean
+.PHONY: help python setup demo test test-unit test-devcluster test-airflow test-vllm test-gateway check format benchmark-staging benchmark-fabric benchmark-canary benchmark-waiting benchmark-coldstart benchmark-evaluations up down controlplane requirements golden clean
 
 help: ## Print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ benchmark-waiting: ## Measure 1,000 waits in one process beside polling (ten min
 
 benchmark-coldstart: ## Fifty injected failures of a cold start: class, first cause, seconds to the verdict (ten minutes)
 	@exec $(PYTHON) -m benchmarks.coldstart
+
+benchmark-evaluations: ## How comparisons end on the devcluster, go on after kills, and what users feel (three hours)
+	@exec $(PYTHON) -m benchmarks.evaluations
 
 up: ## Start devcluster, hub and Airflow and leave them running for a look
 	@exec $(PYTHON) -m devcluster.demo up
