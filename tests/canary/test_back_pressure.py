@@ -121,6 +121,10 @@ def test_what_is_usual_is_learned_from_single_requests_alone():
     assert percentile(rounds(busy, *[1.5] * 10).usual) > 180
 
 
+def test_what_was_learned_while_stable_was_slow_gives_way_to_better_times():
+    assert [rounds(Pace(), 2.0, 1.0, *[1.06] * count).slots for count in range(3)] == [4, 2, 1]
+
+
 def test_a_few_times_say_nothing():
     assert Pace().after([1.0] * 19, most=8) == Pace()
 

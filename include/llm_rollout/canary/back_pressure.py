@@ -124,7 +124,8 @@ class Pace:
 
     slots: int = 1
     usual: tuple[float, ...] = ()
-    """Stable's times to the first token with one request in flight, in milliseconds."""
+    """Stable's times to the first token with one request in flight, in milliseconds. With more in flight where those
+    were shorter: then something else had made stable slow."""
     seen: tuple[float, ...] = ()
     """The same with the present number in flight."""
     felt: int = 0
@@ -144,6 +145,8 @@ class Pace:
         if self.slots == 1:
             return replace(self, usual=(*self.usual, *times_ms)[-_USUAL:]).onwards(most)
         known = replace(self, seen=(*self.seen, *times_ms)[-_SEEN:])
+        if known.rise < 1 / ALLOWED_RISE:
+            known = replace(known, usual=known.seen)
         if known.rise > ALLOWED_RISE:
             return known.back()
         return known.onwards(most) if known.rise <= GROWING_RISE else replace(known, quiet=0)
