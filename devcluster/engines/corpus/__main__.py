@@ -19,10 +19,11 @@ from pathlib import Path
 
 from devcluster import models as demo_models
 from devcluster.engines import vllm_cpu
-from devcluster.engines.corpus import models
+from devcluster.engines.corpus import interruptions, models, refusals, scenarios
 from devcluster.engines.corpus.running import NotReachedError, Stage
-from devcluster.engines.corpus.scenarios import ALL, Scenario
+from devcluster.engines.corpus.scenarios import Scenario
 
+ALL = (*scenarios.ALL, *refusals.ALL, *interruptions.ALL)
 AT_ONCE = int(os.environ.get("CORPUS_AT_ONCE") or 2)
 """A group takes 4 to 8 GB of memory."""
 _LONGEST_BYTES = 190_000
@@ -38,10 +39,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     given = parser.parse_args()
-    scenarios = {scenario.name: scenario for scenario in ALL}
-    if unknown := [name for name in given.names if name not in scenarios]:
+    known = {scenario.name: scenario for scenario in ALL}
+    if unknown := [name for name in given.names if name not in known]:
         parser.error(f"no such start: {', '.join(unknown)}")
-    chosen = [scenarios[name] for name in given.names or scenarios]
+    chosen = [known[name] for name in given.names or known]
     vllm_cpu.command()
     signal.signal(signal.SIGTERM, _stop)
     given.out.mkdir(parents=True, exist_ok=True)

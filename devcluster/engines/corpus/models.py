@@ -85,6 +85,39 @@ def _other_names(model: Path) -> None:
     _save(model / SHARD, {name.replace("self_attn", "attention"): entry for name, entry in header.items()}, data)
 
 
+def _emptied(model: Path) -> None:
+    """Leave the folder, and nothing in it."""
+    for path in model.iterdir():
+        path.unlink()
+
+
+def _more_tensors(model: Path) -> None:
+    """Add a tensor that no such model has."""
+    header, data = _read(model / SHARD)
+    header["model.layers.1.adapter.weight"] = next(entry for name, entry in header.items() if name != "__metadata__")
+    _save(model / SHARD, header, data)
+
+
+def _huge_header(model: Path) -> None:
+    data = (model / SHARD).read_bytes()
+    (model / SHARD).write_bytes(struct.pack("<Q", 1 << 40) + data[8:])
+
+
+def _zeros(model: Path) -> None:
+    (model / SHARD).write_bytes(bytes((model / SHARD).stat().st_size))
+
+
+def _dangling(model: Path) -> None:
+    """A link into a cache whose blob is gone."""
+    (model / SHARD).unlink()
+    (model / SHARD).symlink_to("../../blobs/4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393")
+
+
+def _pickled_garbage(model: Path) -> None:
+    _no_weights(model)
+    (model / "pytorch_model.bin").write_bytes(b"\x80\x02garbage" * 5000)
+
+
 def _unknown_dtype(model: Path) -> None:
     header, data = _read(model / SHARD)
     for name, entry in header.items():
@@ -176,6 +209,24 @@ SPOILED: Mapping[str, Callable[[Path], None]] = {
     "more-layers": configured(num_hidden_layers=6),
     "no-tokenizer": removed("tokenizer.json", "tokenizer_config.json"),
     "broken-tokenizer": written("tokenizer.json", '{"version": "1.0", "model": {"type": "BPE", "vocab"'),
+    "empty-folder": _emptied,
+    "empty-config": written("config.json", ""),
+    "config-of-nothing": written("config.json", "{}"),
+    "config-is-a-list": written("config.json", "[]"),
+    "no-architectures": configured(architectures=None),
+    "odd-heads": configured(num_attention_heads=3),
+    "other-vocabulary": configured(vocab_size=5000),
+    "rope-without-factor": configured(rope_scaling={"rope_type": "yarn"}),
+    "unknown-rope": configured(rope_scaling={"rope_type": "spiral", "factor": 2.0}),
+    "empty-index": written(INDEX, "{}"),
+    "more-tensors": _more_tensors,
+    "huge-header": _huge_header,
+    "zeros-for-a-shard": _zeros,
+    "dangling-link": _dangling,
+    "pickled-garbage": _pickled_garbage,
+    "tokenizer-of-nothing": written("tokenizer.json", "{}"),
+    "binary-tokenizer": written("tokenizer.json", bytes(range(256)) * 100),
+    "tokenizer-file-missing": removed("tokenizer.json"),
     "other-tokenizer": written("tokenizer_config.json", '{"tokenizer_class": "OwnTokenizer"}'),
 }  # fmt: skip
 

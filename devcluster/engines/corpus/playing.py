@@ -89,6 +89,57 @@ def freeze_in_load(stage: Stage, group: Group) -> None:
     stage.wait_end("leader", 60)
 
 
+def destroy_at(name: str, pattern: str) -> Play:
+    """Kill a whole rank when the leader has written ``pattern``, and wait for the others."""
+
+    def play(stage: Stage, group: Group) -> None:
+        begin(stage, group)
+        stage.reach("leader", pattern)
+        stage.destroy(name)
+        for other in group:
+            stage.wait_end(other, 150)
+
+    return play
+
+
+def signalled_at(pattern: str, number: signal.Signals = signal.SIGTERM, title: str = "") -> Play:
+    """A signal to the leader's first process, or to those of a title, when it has written ``pattern``."""
+
+    def play(stage: Stage, group: Group) -> None:
+        begin(stage, group)
+        stage.reach("leader", pattern)
+        stage.send("leader", number, title)
+        stage.wait_end("leader", 40)
+
+    return play
+
+
+def signalled_while_serving(name: str, number: signal.Signals, title: str = "") -> Play:
+    """A signal to one rank after the first answer; then ask again, and wait for all."""
+
+    def play(stage: Stage, group: Group) -> None:
+        serve_and_cut(stage, group)
+        stage.send(name, number, title)
+        stage.wait_any_end(list(group), 10)
+        stage.complete(40)
+        for other in group:
+            stage.wait_end(other, 40)
+
+    return play
+
+
+def destroyed_while_serving(name: str) -> Play:
+    """A node is gone after the first answer; ask again, and wait for the others."""
+
+    def play(stage: Stage, group: Group) -> None:
+        serve_and_cut(stage, group)
+        stage.destroy(name)
+        for other in group:
+            stage.wait_end(other, 90)
+
+    return play
+
+
 def terminate_in_load(stage: Stage, group: Group) -> None:
     """SIGTERM to process 1 in mid-load, as a deleted pod gets it."""
     begin(stage, group)

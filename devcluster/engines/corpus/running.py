@@ -21,6 +21,7 @@ import psutil
 from devcluster.engines import vllm_cpu
 
 POLL_SECONDS = 0.03
+AS_IS = "as-is:"
 
 
 class NotReachedError(Exception):
@@ -32,6 +33,7 @@ class Rank:
     """How one node of a group is started."""
 
     model: str = "good"
+    """A folder among the models, or what is served as it is written, after ``as-is:``."""
     arguments: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     wrapper: Sequence[str] = ()
@@ -55,7 +57,9 @@ class Stage:
         """Start ``vllm serve`` with the rank's arguments; its output goes to ``<name>.log``."""
         arguments = [self._filled(text) for text in rank.arguments]
         wrapper = [self._filled(text) for text in rank.wrapper]
-        command = [*wrapper, *self._vllm, "serve", str(self._models / rank.model), *arguments]
+        written = rank.model.removeprefix(AS_IS)
+        model = written if written != rank.model else str(self._models / rank.model)
+        command = [*wrapper, *self._vllm, "serve", model, *arguments]
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         _block_tokenizers(self.folder / "blocked")

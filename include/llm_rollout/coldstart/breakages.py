@@ -84,7 +84,9 @@ ROWS: Final = (
           r"|Load format \S+ is not supported|Unknown load_format|are mutually exclusive"
           r"|Unrecognized distributed executor backend|Unknown distributed executor backend|Invalid kv_cache_dtype"
           r"|Unsupported speculative method|\bInput should be |Unexpected keyword argument"
-          r"|Extra inputs are not permitted",
+          r"|Extra inputs are not permitted|No common block size for \d|port must be 0-65535"
+          r"|\b[Pp]arser '?\S+ not found|[Ii]nvalid (?:tool call|reasoning) parser"
+          r"|[Ee]rror: .*--[\w-]+\W{0,2} (?:requires|needs|cannot be used|can only be used|must be) ",
           "  Input should be less than or equal to 1 [type=less_than_equal, input_value=1.5, input_type=float]"),
     # The engine itself.
     sign("ENGINE_BUG", r"an illegal memory access|device-side assert|misaligned address"

@@ -10,7 +10,7 @@ from typing import Final
 
 from llm_rollout.coldstart.endings import FINAL, GENERIC, SAYS_NOTHING
 from llm_rollout.coldstart.lines import Line
-from llm_rollout.coldstart.places import class_of_place
+from llm_rollout.coldstart.places import class_of_place, sharpened
 from llm_rollout.coldstart.signature import Signature
 from llm_rollout.coldstart.signatures import signature_of
 
@@ -41,6 +41,8 @@ class Incident:
     """The engine may have gone on: a cause only where it then ended."""
     bare: bool = False
     """A process was killed, and nothing says why."""
+    uncaught: bool = False
+    """The process ended with it."""
     replaced: bool = False
     """A later exception of the same traceback says it better."""
 
@@ -123,6 +125,7 @@ class Incidents:
             return None
         incident = trace.incident = _judged(line, text, order, trace.frames)
         incident.soft = incident.soft or _was_handled(incident)
+        incident.uncaught = line.level == "" and trace.frames[:1] != [] and trace.frames[0][1] == "<module>"
         chained = trace.chained
         if chained is not None and _says_less(chained, incident):
             chained.replaced = True
@@ -142,7 +145,10 @@ class Incidents:
             told.replaced = True
         anybodys = line.level == "" and not raised and told is None and not FINAL.match(text)
         soft = signature.soft or anybodys
-        return Incident(signature.class_name, Strength.KNOWN, text, line, order, soft=soft, bare=signature.bare)
+        name = signature.class_name
+        if name == "BAD_FLAG" and told is not None and told.strength is Strength.PLACE:
+            name = told.class_name
+        return Incident(name, Strength.KNOWN, text, line, order, soft=soft, bare=signature.bare)
 
 
 def _says_less(chained: Incident, last: Incident) -> bool:
@@ -160,7 +166,8 @@ def _was_handled(incident: Incident) -> bool:
 
 def _judged(line: Line, text: str, order: int, frames: list[tuple[str, str]]) -> Incident:
     if signature := _known(text):
-        name, soft, bare = signature.class_name, signature.soft, signature.bare
+        soft, bare = signature.soft, signature.bare
+        name = sharpened(signature.class_name, frames)
         return Incident(name, Strength.KNOWN, text, line, order, soft=soft, bare=bare)
     if GENERIC.search(text):
         return Incident("UNKNOWN", Strength.GENERIC, text, line, order)

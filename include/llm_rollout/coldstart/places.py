@@ -12,7 +12,11 @@ _WEIGHTS = re.compile(
     r"|_prepare_weights|filter_\w*safetensors\w*"
 )
 _TOKENIZER_FILES = re.compile(r"/tokenizers/|tokenization_|/tokenizer\w*\.py|/mistral_common/tokens/")
-_CONFIG_FILES = re.compile(r"transformers_utils/(?:config|model_arch|configs/)|configuration_\w+\.py|dataclasses\.py$")
+_CONFIG_FILES = re.compile(
+    r"transformers_utils/(?:config|model_arch|configs/)|configuration_\w+\.py|hub/dataclasses\.py$"
+)
+_SERVERS_FLAGS = re.compile(r"/uvicorn/config\.py$")
+_REFUSED_SETTING = re.compile(r"(?:\w+\.)*(?:ValidationError: .* for (?P<of>\w*)Config\b|VLLMValidationError\b)")
 _REFUSING: Final = (
     ("PARALLEL_CFG", re.compile(r"/vllm/config/parallel\.py")),
     (
@@ -47,20 +51,29 @@ def class_of_place(text: str, frames: Sequence[tuple[str, str]]) -> str | None:
 
     None where the place says nothing.
     """
-    if "ValidationError" in text and " for " in text and "Config" in text:
-        return "BAD_FLAG"
+    if refused := _REFUSED_SETTING.match(text):
+        return "PARALLEL_CFG" if refused["of"] == "Parallel" else "BAD_FLAG"
     if _SYSTEM.match(text):
         return None
     told = next((found for frame in reversed(frames) if (found := _told_by(text, *frame)) is not None), None)
     if told is not None:
         return told
     if frames and _REFUSAL.match(text):
-        refused = next((name for name, file in _REFUSING if file.search(frames[-1][0])), None)
-        if refused is not None:
-            return refused
+        by_file = next((name for name, file in _REFUSING if file.search(frames[-1][0])), None)
+        if by_file is not None:
+            return by_file
     running = _FAULT.match(text) and any("vllm" in file and _RUNNING.fullmatch(name) for file, name in frames)
     own = _BUGS.match(text) and (not frames or _ENGINES.search(frames[-1][0]))
     return "ENGINE_BUG" if running or own or _ASSERTED.match(text) else None
+
+
+def sharpened(class_name: str, frames: Sequence[tuple[str, str]]) -> str:
+    """The class that words name, seen from where they were said.
+
+    Whoever gets to the tokenizer has found the model: what leads nowhere then is the tokenizer's own path.
+    """
+    at_tokenizer = any(_TOKENIZER_FILES.search(file) or "tokenizer" in function for file, function in frames)
+    return "TOKENIZER" if class_name == "MODEL_REF" and at_tokenizer else class_name
 
 
 def _told_by(text: str, file: str, function: str) -> str | None:
@@ -70,4 +83,4 @@ def _told_by(text: str, file: str, function: str) -> str | None:
         return "TOKENIZER"
     if _CONFIG_FILES.search(file):
         return "CONFIG_BROKEN"
-    return None
+    return "BAD_FLAG" if _SERVERS_FLAGS.search(file) else None

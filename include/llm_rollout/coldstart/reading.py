@@ -173,7 +173,7 @@ def _note(life: _Life, line: Line, order: int, stamp: str, incidents: Incidents)
 def _cause_of(life: _Life) -> Incident | None:
     """The incident that ended this life; None where it goes on."""
     standing = [each for each in life.incidents if _stands(each, life)]
-    deaths = [each.order for each in life.incidents if GENERIC.search(each.message)]
+    deaths = [each.order for each in life.incidents if each.uncaught or GENERIC.search(each.message)]
     if life.serving_order is not None:
         standing = _while_serving(standing, life.serving_order, deaths)
     ended = max((each.order for each in standing if not each.soft), default=-1)

@@ -72,6 +72,8 @@ ROWS: Final = (
           r"|Operation not permitted|There was a problem when trying to write in your cache folder",
           "PermissionError: [Errno 13] Permission denied: '/models/llama/config.json'"),
     # Ports and places in the group.
+    sign("BAD_FLAG", r"^OSError: \[Errno 99\]|attempting to bind on address .*cannot assign requested",
+          "OSError: [Errno 99] Cannot assign requested address"),
     sign("PORT_IN_USE", r"EADDRINUSE|[Aa]ddress already in use|port \d+ is already in use",
           "OSError: [Errno 98] Address already in use"),
     sign("PARALLEL_CFG", r"World size \(?\d+\)? is larger than the number of available GPUs",
@@ -121,7 +123,8 @@ ROWS: Final = (
           "  Value error, The repository /models/own contains custom code which must be executed to correctly "
           "load the model."),
     sign("MODEL_UNSUPPORTED", r"Unknown quantization method|[Qq]uantization method .*(?:not supported"
-          r"|does not match|deprecated)|quantization is currently not supported|Cannot find the config file for \w+$"
+          r"|does not match|deprecated)|quantization is currently not supported"
+          r"|Cannot find the config file for \w+(?: \[type=|$)"
           r"|Unsupported quantization config|is not supported for quantization|Quantization scheme is not supported"
           r"|Failed to find a kernel that can implement|No \S+ compatible scheme was found",
           "  Value error, Unknown quantization method: int3_magic. Must be one of ['awq', 'fp8']"),
