@@ -18,7 +18,7 @@ from typing import Any
 
 from devcluster.api import Api, ApiError, Collections, follow
 from devcluster.layout import GATEWAY_PORT, ROOT_ADDRESS, Layout
-from devcluster.relay import CONNECT_TIMEOUT_SECONDS, Connection, Target, carry, reset
+from devcluster.relay import CONNECT_TIMEOUT_SECONDS, Connection, Target, joined, pump, reset
 
 CLASS = "devcluster"
 CONTROLLER = "llm-rollout.dev/devcluster-gateway"
@@ -134,14 +134,16 @@ def _below(path: str, prefix: str) -> bool:
 async def _pass_on(client: Connection, server: Connection, head: bytes) -> None:
     """Both sides learn that the connection ends with this request: the next one may go elsewhere."""
     server[1].write(_closing(head))
+    await joined(client, server, _answer(server[0], client[1]))
+
+
+async def _answer(server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
     try:
-        answer = await server[0].readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
-        reset(client[1])
-        server[1].close()
-        return
-    client[1].write(_closing(answer))
-    await carry(client, server)
+        head = await server.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise ConnectionError("no answer") from error
+    client.write(_closing(head))
+    await pump(server, client)
 
 
 def _closing(head: bytes) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 CHUNK_BYTES = 1 << 18
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -31,15 +31,15 @@ async def forward(client: Connection, target: Target | None) -> None:
     if server is None:
         reset(client[1])
         return
-    await carry(client, server)
+    await joined(client, server, pump(server[0], client[1]))
 
 
-async def carry(client: Connection, server: Connection) -> None:
-    """Carry bytes both ways between two open connections until both sides have ended; see ``forward``."""
+async def joined(client: Connection, server: Connection, answering: Coroutine[None, None, None]) -> None:
+    """Carry the client's bytes to the server beside ``answering``, until both have ended; see ``forward``."""
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_pump(client[0], server[1]))
-            group.create_task(_pump(server[0], client[1]))
+            group.create_task(pump(client[0], server[1]))
+            group.create_task(answering)
     except* OSError:
         reset(client[1])
         reset(server[1])
@@ -48,7 +48,8 @@ async def carry(client: Connection, server: Connection) -> None:
         server[1].close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry bytes one way until they end, and say so."""
     while data := await reader.read(CHUNK_BYTES):
         writer.write(data)
         await writer.drain()

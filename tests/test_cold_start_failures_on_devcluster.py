@@ -15,7 +15,6 @@ import pytest
 from benchmarks.coldstart.__main__ import play, site
 from benchmarks.coldstart.failures import TABLE
 from benchmarks.coldstart.site import Outcome
-from devcluster import models
 from llm_rollout.coldstart.words import CLUSTER_CLASSES, LOG_CLASSES
 from llm_rollout.verdict import Fail
 
@@ -30,8 +29,7 @@ ROWS = tuple({row.causes: name for name, row in reversed(TABLE.items())}.values(
 def outcomes() -> Iterator[dict[str, Outcome]]:
     """All rows, played side by side, for a failing start is mostly waiting; on a cluster with a kubelet's patience."""
     folder = Path(tempfile.mkdtemp())
-    models.build(folder / "models")
-    with site(folder / "evidence", folder / "models" / "v1") as found:
+    with site(folder) as found:
         yield play(found, ROWS, SIDE_BY_SIDE)
     shutil.rmtree(folder)
 

@@ -23,8 +23,7 @@ from rich.table import Table
 
 from benchmarks.coldstart.failures import TABLE
 from benchmarks.coldstart.site import Outcome, Site, temporary_home
-from devcluster import models
-from devcluster.layout import cache
+from devcluster.hub.models import TINY_CHAT, bundled
 
 LEAST_RIGHT = 29 / 30
 MOST_MEDIAN_SECONDS, MOST_SECONDS = 5.0, 15.0
@@ -43,7 +42,7 @@ def main() -> int:
     options = _parser().parse_args()
     chosen = [name for name in TABLE if not options.only or any(word in name for word in options.only)]
     evidence = Path(options.evidence or tempfile.mkdtemp(prefix="coldstart-"))
-    with site(evidence, tiny_model(cache() / "models")) as found:
+    with site(evidence) as found:
         results = play(found, chosen, options.side_by_side)
         plain = play_plain(found, () if options.only else PLAIN)
     _print("Failed cold starts on the devcluster", _COLUMNS, _rows(results))
@@ -77,8 +76,8 @@ def play_plain(where: Site, chosen: Sequence[str]) -> dict[str, tuple[str, float
 
 
 @contextmanager
-def site(evidence: Path, model: Path) -> Iterator[Site]:
-    """A devcluster for the length of the block, whose groups serve ``model``; what is kept goes to ``evidence``."""
+def site(evidence: Path) -> Iterator[Site]:
+    """A devcluster for the length of the block, with the bundled model; what is kept goes to ``evidence``."""
     home = temporary_home()
     command = [sys.executable, "-m", "devcluster", "--home", str(home), "up", "--foreground"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | KUBELETS) as process:
@@ -86,19 +85,11 @@ def site(evidence: Path, model: Path) -> Iterator[Site]:
             for line in process.stdout or ():
                 if line.startswith("ready"):
                     break
-            yield Site(home, tiny_model(model), evidence)
+            yield Site(home, bundled() / TINY_CHAT / "v1", evidence)
         finally:
             process.terminate()
             process.communicate(timeout=120)
             shutil.rmtree(home, ignore_errors=True)
-
-
-def tiny_model(folder: Path) -> Path:
-    """The stand-in's model, built where there is none yet."""
-    place = folder / "coldstart"
-    if not place.exists():
-        models.build(place)
-    return place / "v1"
 
 
 def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -286,7 +286,11 @@ def _make(api: Any, name: str) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    os.link(source, target)
+    """The same file once more, or a copy where the two lie on different file systems."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def temporary_home() -> Path:

@@ -19,7 +19,8 @@ ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", m
 Image = Annotated[str, Field(pattern=r"^[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?$")]
 Attachment = Annotated[str, Field(pattern=r"^([-a-z0-9]+/)?[a-z0-9]([-.a-z0-9]*[a-z0-9])?(@[\w.-]{1,15})?$")]
 Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
-Percent = Annotated[int, Field(ge=1, le=99)]
+Percent = Annotated[int, Field(ge=1, le=50)]
+"""Of requests. With more than half of them a candidate is slower than stable for that alone."""
 _DAY_SECONDS = 24 * 3600
 Silence = Annotated[int, Field(ge=5, le=_DAY_SECONDS)] | None
 """Whole seconds; less than five is less than one look and a hiccup."""
@@ -225,7 +226,7 @@ class Shift(_Part):
     )
     step_seconds: int = Field(120, ge=1, le=_DAY_SECONDS, description="At least so long at each step.")
     step_pairs: int = Field(
-        60, ge=20, description="Requests of the candidate, as many of stable beside them, to judge at each step."
+        60, ge=60, description="Requests of the candidate, as many of stable, to judge at each step: three rounds."
     )
     deadline_seconds: int = Field(
         3600, ge=10, le=_DAY_SECONDS, description="Of all steps; with too few requests until then nothing is switched."

@@ -83,6 +83,15 @@ def test_requests_that_failed_have_no_times_and_times_that_are_unknown_are_left_
     assert all(one.total_ms is None for one in drawn)
 
 
+def test_where_sides_carry_different_loads_only_failures_are_compared():
+    source = luck(3)
+    found = both_sides.pairs(reading(source, 200), reading(source, 200, errors=0.2), "a")
+    bare = both_sides.without_times(found)
+
+    assert [(one.stable.ok, one.candidate.ok) for one in bare] == [(one.stable.ok, one.candidate.ok) for one in found]
+    assert {(answer.ttft_ms, answer.total_ms) for one in bare for answer in one} == {(None, None)}
+
+
 def test_the_judge_of_live_windows_never_promotes_and_seldom_rolls_back_what_is_as_good():
     ends = Counter(shifted(seed) for seed in range(8))
 

@@ -105,6 +105,29 @@ def test_requests_are_shared_out_by_weight_and_arrive_whole():
     assert all(b"Connection: close" in answer and b"keep-alive" not in answer for answer in answers)
 
 
+def test_a_body_that_follows_its_head_later_arrives_before_the_answer():
+    async def echo(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        body = await reader.readexactly(5)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" + body)
+        writer.close()
+
+    async def play():
+        async with listening(echo) as server:
+            front = Gateway()
+            front.rules = [Rule("/", ((server, 1),))]
+            async with listening(front.serve) as address:
+                reader, writer = await asyncio.open_connection(*address)
+                writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+                await writer.drain()
+                writer.write(b"hello")
+                answer = await asyncio.wait_for(reader.read(), 10)
+                writer.close()
+                return answer
+
+    assert asyncio.run(play()).endswith(b"hello")
+
+
 def test_what_no_rule_matches_is_not_found_and_what_nobody_serves_is_unavailable():
     async def play():
         async with listening(answering(b"x")) as gone:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
-import time
 from collections import Counter
-from pathlib import Path
 
 import httpx
 import pytest
-from kubernetes import client, config
+from kubernetes import client
 
-from devcluster import exposing, lifecycle, traefik
-from devcluster.gateway import CLASS, CONTROLLER
-from devcluster.layout import GATEWAY_PORT, Layout
+from devcluster import exposing
 
 pytestmark = [pytest.mark.devcluster, pytest.mark.timeout(300)]
 
-GROUP = ("gateway.networking.k8s.io", "v1")
 OLD, NEW, EMPTY = "old", "new", "empty"
 SERVER = """
 import http.server, sys, time
@@ -42,58 +35,51 @@ http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
 
 
 class World:
-    """Two Services with a pod each, a Gateway, and a route to the first of them."""
+    """Two Services with a pod each, one without, and a route to the first of them."""
 
-    def __init__(self, layout: Layout) -> None:
-        api = config.new_client_from_config(str(layout.kubeconfig))
-        self.core = client.CoreV1Api(api)
-        self.custom = client.CustomObjectsApi(api)
-        self.url = exposing.expose_gateway(layout)
+    def __init__(self, edge, until) -> None:
+        self.core = client.CoreV1Api(edge.api)
+        self.url = exposing.expose_gateway(edge.layout)
+        self._edge = edge
+        self._until = until
 
-    def backend(self, name: str) -> None:
-        labels = {"app": name}
-        probe = {"httpGet": {"path": "/", "port": 8000}, "periodSeconds": 1}
-        main = {"name": "main", "image": "any", "command": ["python3", "-c", SERVER, name], "readinessProbe": probe}
-        self.core.create_namespaced_pod(
-            "default", {"metadata": {"name": name, "labels": labels}, "spec": {"containers": [main]}}
-        )
-        ports = [{"name": "http", "port": 80, "targetPort": 8000}]
-        self.core.create_namespaced_service(
-            "default", {"metadata": {"name": name}, "spec": {"selector": labels, "ports": ports}}
-        )
-
-    def create(self, plural: str, kind: str, name: str, spec: dict, namespace: str = "default") -> None:
-        body = {"apiVersion": "/".join(GROUP), "kind": kind, "metadata": {"name": name}, "spec": spec}
-        if namespace:
-            self.custom.create_namespaced_custom_object(*GROUP, namespace, plural, body)
-        else:
-            self.custom.create_cluster_custom_object(*GROUP, plural, body)
+    def build(self) -> None:
+        for name in (OLD, NEW):
+            self._pod(name)
+        for name in (OLD, NEW, EMPTY):
+            ports = [{"name": "http", "port": 80, "targetPort": 8000}]
+            body = {"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": ports}}
+            self.core.create_namespaced_service("default", body)
+        self._edge.add_route("default", OLD)
 
     def remove(self) -> None:
         """Take all of it away."""
-        for plural, name in (("httproutes", "chat"), ("gateways", "main")):
-            self.custom.delete_namespaced_custom_object(*GROUP, "default", plural, name)
-        self.custom.delete_cluster_custom_object(*GROUP, "gatewayclasses", CLASS)
+        self._edge.remove_route("default")
         for name in (OLD, NEW):
             self.core.delete_namespaced_pod(name, "default", body={"gracePeriodSeconds": 0})
         for name in (OLD, NEW, EMPTY):
             self.core.delete_namespaced_service(name, "default")
 
-    def route(self) -> dict:
-        return self.custom.get_namespaced_custom_object(*GROUP, "default", "httproutes", "chat")
-
     def weigh(self, **weights: int) -> None:
         """Give Services these weights and wait until the gateway says that it has seen them."""
-        found = self.route()
-        found["spec"]["rules"] = [
-            {"backendRefs": [{"name": name, "port": 80, "weight": weight} for name, weight in weights.items()]}
-        ]
-        self.custom.replace_namespaced_custom_object(*GROUP, "default", "httproutes", "chat", found)
-        generation = self.route()["metadata"]["generation"]
-        until(lambda: {one["observedGeneration"] for one in self.conditions().values()} == {generation}, "it is seen")
+        found = self._edge.route("default")
+        references = [{"name": name, "port": 80, "weight": weight} for name, weight in weights.items()]
+        found["spec"]["rules"] = [{"backendRefs": references}]
+        self._edge.replace_route("default", found)
+        generation = self._edge.route("default")["metadata"]["generation"]
+        self._until(lambda: self._generations() == {generation}, "the gateway has seen the weights")
+
+    def _pod(self, name: str) -> None:
+        probe = {"httpGet": {"path": "/", "port": 8000}, "periodSeconds": 1}
+        main = {"name": "main", "image": "any", "command": ["python3", "-c", SERVER, name], "readinessProbe": probe}
+        body = {"metadata": {"name": name, "labels": {"app": name}}, "spec": {"containers": [main]}}
+        self.core.create_namespaced_pod("default", body)
+
+    def _generations(self) -> set[int]:
+        return {one["observedGeneration"] for one in self.conditions().values()}
 
     def conditions(self) -> dict[str, dict]:
-        parents = self.route().get("status", {}).get("parents") or [{"conditions": []}]
+        parents = self._edge.route("default").get("status", {}).get("parents") or [{"conditions": []}]
         return {one["type"]: one for one in parents[0]["conditions"] if one["type"] in ("Accepted", "ResolvedRefs")}
 
     def answers(self, number: int) -> Counter[str]:
@@ -109,44 +95,10 @@ class World:
         return reply.text if reply.is_success else str(reply.status_code)
 
 
-def until(check, what, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if check():
-            return
-        time.sleep(0.1)
-    pytest.fail(f"not within {seconds} s: {what}")
-
-
 @pytest.fixture(scope="module")
-def with_traefik():
-    """A devcluster whose gateway is Traefik."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(traefik.VARIABLE, str(traefik.program()))
-        layout = Layout(Path(tempfile.mkdtemp(prefix="dc-", dir="/tmp")))
-        lifecycle.up(layout, 1, 1, say=print, tied=True)
-        yield layout
-        lifecycle.down(layout)
-        shutil.rmtree(layout.home, ignore_errors=True)
-
-
-@pytest.fixture(scope="module", params=["standin", pytest.param("traefik", marks=pytest.mark.gateway)])
-def world(request):
-    """Each gateway with the same objects behind it."""
-    if request.param == "traefik":
-        layout, controller = request.getfixturevalue("with_traefik"), traefik.CONTROLLER
-    else:
-        layout, controller = Layout(request.getfixturevalue("cluster").home), CONTROLLER
-    found = World(layout)
-    found.create("gatewayclasses", "GatewayClass", CLASS, {"controllerName": controller}, namespace="")
-    listener = {"name": "http", "protocol": "HTTP", "port": GATEWAY_PORT}
-    found.create("gateways", "Gateway", "main", {"gatewayClassName": CLASS, "listeners": [listener]})
-    for name in (OLD, NEW):
-        found.backend(name)
-    spec = {"selector": {"app": EMPTY}, "ports": [{"port": 80}]}
-    found.core.create_namespaced_service("default", {"metadata": {"name": EMPTY}, "spec": spec})
-    first = {"backendRefs": [{"name": OLD, "port": 80}]}
-    found.create("httproutes", "HTTPRoute", "chat", {"parentRefs": [{"name": "main"}], "rules": [first]})
+def world(edge, until):
+    found = World(edge, until)
+    found.build()
     until(lambda: found.ask() == OLD, "the route leads to its Service", 60)
     yield found
     found.remove()
@@ -168,7 +120,7 @@ def test_a_service_that_does_not_exist_is_no_resolved_reference(world):
     assert (told["ResolvedRefs"]["status"], told["ResolvedRefs"]["reason"]) == ("False", "BackendNotFound")
 
 
-def test_requests_are_shared_out_by_weight(world):
+def test_requests_are_shared_out_by_weight(world, until):
     world.weigh(old=75, new=25)
     until(lambda: world.ask() == NEW, "some requests reach the other Service")
     found = world.answers(200)
@@ -177,7 +129,7 @@ def test_requests_are_shared_out_by_weight(world):
     assert 25 <= found[NEW] <= 80, found
 
 
-def test_a_weight_of_nothing_takes_all_requests_away_and_no_request_fails_meanwhile(world):
+def test_a_weight_of_nothing_takes_all_requests_away_and_no_request_fails_meanwhile(world, until):
     world.weigh(old=50, new=50)
     seen, over = [], threading.Event()
 
@@ -199,9 +151,9 @@ def test_a_weight_of_nothing_takes_all_requests_away_and_no_request_fails_meanwh
     assert set(seen) == {OLD, NEW}, Counter(seen)
 
 
-def test_an_open_stream_goes_on_where_it_began(world):
+def test_an_open_stream_goes_on_where_it_began(world, until):
     world.weigh(new=1)
-    until(lambda: world.ask() == NEW, "all requests reach the other Service")
+    until(lambda: world.answers(20).keys() == {NEW}, "all requests reach the other Service")
     with httpx.Client(timeout=30, trust_env=False) as user, user.stream("GET", f"{world.url}/stream") as reply:
         pieces = reply.iter_text()
         text = next(pieces)
@@ -212,7 +164,7 @@ def test_an_open_stream_goes_on_where_it_began(world):
     until(lambda: world.ask() == OLD, "new requests reach the first Service")
 
 
-def test_without_a_pod_behind_the_service_a_request_is_refused(world):
+def test_without_a_pod_behind_the_service_a_request_is_refused(world, until):
     world.weigh(empty=1)
 
     until(lambda: world.ask() == "503", "nobody is there")

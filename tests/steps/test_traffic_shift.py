@@ -11,7 +11,7 @@ from llm_rollout.steps import PIPELINE, shift_judgement
 from llm_rollout.verdict import Done, Fail
 
 STEPS = (5, 25, 50)
-SHIFT = {"http_route": "chat", "percent": list(STEPS), "step_seconds": 8, "step_pairs": 40, "deadline_seconds": 120}
+SHIFT = {"http_route": "chat", "percent": list(STEPS), "step_seconds": 8, "step_pairs": 60, "deadline_seconds": 120}
 BESIDE = "chat-api-candidate"
 STABLE_ERRORS = 0.005
 

@@ -47,6 +47,11 @@ def rules(alpha: float) -> Rules:
     )  # fmt: skip
 
 
+def without_times(found: list[Pair]) -> list[Pair]:
+    """Whether requests failed, and no more: for windows in which the candidate had more to do than stable."""
+    return [Pair(Answer(stable.ok), Answer(candidate.ok)) for stable, candidate in found]
+
+
 def pairs(stable: Reading, candidate: Reading, seed: str) -> list[Pair]:
     """As many pairs as the side with fewer finished requests has; none where one side had no request at all.
 

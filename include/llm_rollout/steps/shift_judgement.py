@@ -27,8 +27,13 @@ from llm_rollout.verdict import Act, Fail, Verdict, Wait
 WINDOWS_A_STEP = 4
 LONGEST_WINDOW_SECONDS = 30.0
 _QUIET = 1.0
-"""No further step while the bets that the candidate is worse hold so much or more: they began with it."""
+"""No further step while the bets that the candidate is worse hold more together: they began with it."""
+_DOUBT = 2.0
+"""Nor while those on one metric hold so much, whatever the others lost: one round can almost double them."""
 _KEPT_TRAIL = 200
+
+_EVEN = 50
+"""Percent. With more than stable has, which a person may set by hand, the candidate is slower for that alone."""
 
 Readings = Mapping[str, Reading]
 
@@ -77,11 +82,11 @@ def step(rollout: Rollout, seen: Judged, shift: Shift, share: int, now: float) -
     before, after = total_since(entry.stable, seen.stable), total_since(entry.candidate, seen.candidate)
     if _is_full(shift, now - entry.until, after.finished):
         pairs = both_sides.pairs(before, after, f"{rollout.run_id}/{entry.windows}")
-        closed = _closed(entry, judge, judge.after(standing, pairs), (seen.stable, seen.candidate), now)
+        fair = pairs if share <= _EVEN else both_sides.without_times(pairs)
+        closed = _closed(entry, judge, judge.after(standing, fair), (seen.stable, seen.candidate), now)
         return Act(f"note window {closed.windows} at {share} %", Note(rollout, seen.journal, closed))
     pairs_judged = standing.totals.pairs - entry.pairs_before
-    enough = now - entry.since >= shift.step_seconds and pairs_judged >= shift.step_pairs
-    if enough and judge.wealth(standing) < _QUIET:
+    if now - entry.since >= shift.step_seconds and pairs_judged >= shift.step_pairs and not _doubts(judge, standing):
         return None
     return _waiting(rollout, seen, shift, pairs_judged, now)
 
@@ -165,8 +170,14 @@ def _waiting(rollout: Rollout, seen: Judged, shift: Shift, pairs: int, now: floa
     entry, told = seen.journal.entry, evidence(rollout, seen)
     share, silent = (entry.percent, now - entry.until) if entry else (0, 0.0)
     quiet = f"; no request has reached it for {silent:.0f} s" if silent > 2 * window_seconds(shift) else ""
-    doubt = f"; bets that it is worse hold {told['wealth']}" if told and told["wealth"] > _QUIET else ""
+    worst = max(told["worse"], key=lambda name: told["worse"][name]) if told else ""
+    doubted = told and (told["worse"][worst] >= _DOUBT or told["wealth"] > _QUIET)
+    doubt = f"; bets that its {worst} is worse hold {told['worse'][worst]}" if doubted else ""
     return Wait(f"{share} % of the requests on the candidate, {pairs} of {shift.step_pairs} judged{quiet}{doubt}", told)
+
+
+def _doubts(judge: Judge, standing: Standing) -> bool:
+    return judge.wealth(standing) > _QUIET or max(_held(judge, standing).values()) >= _DOUBT
 
 
 def _held(judge: Judge, standing: Standing) -> dict[str, float]:
