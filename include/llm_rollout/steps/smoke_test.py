@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_rollout import record
@@ -15,7 +15,8 @@ from llm_rollout.errors import Transient
 from llm_rollout.ports import Endpoint, Ports, Reply
 from llm_rollout.rollout import Rollout
 from llm_rollout.spec import RolloutSpec
-from llm_rollout.steps import group_state, pod_state, tripwire
+from llm_rollout.steps import engine_death, group_state, pod_state, tripwire
+from llm_rollout.steps.engine_death import Aftermath
 from llm_rollout.steps.tripwire import Comparison, Scores
 from llm_rollout.verdict import Done, Fail, Verdict, Wait
 
@@ -52,6 +53,8 @@ class Seen:
     stable: Scores = tripwire.NO_STABLE
     same_commit: bool = False
     """Whether stable serves the same weights."""
+    aftermath: Aftermath | None = None
+    """The ranks' ends and logs, where a leader does not answer as it should."""
 
 
 class _BadAnswerError(Exception):
@@ -67,11 +70,21 @@ def observe(rollout: Rollout, ports: Ports) -> Seen:
     probes = tuple(_probe(spec, ports, leader, scored=not stable.missing) for leader in leaders)
     served = record.load(ports.cluster, spec.namespace, spec.name).revision(plan.stable_revision_id)
     same_commit = served is not None and served.commit == plan.commit
-    return Seen(probes, state.replicas, stable, same_commit)
+    troubled = len(probes) < state.replicas or any(probe.bad or probe.pending for probe in probes)
+    aftermath = engine_death.observe(rollout, state, ports) if troubled else None
+    return Seen(probes, state.replicas, stable, same_commit, aftermath)
 
 
-def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:  # noqa: ARG001 (the shape of every step)
-    """One bad answer fails the candidate; a leader that does not answer yet is asked again."""
+def keep(rollout: Rollout, seen: Seen, ports: Ports) -> Seen:
+    """Write logs and ends of a group in trouble to the evidence before its pods are gone."""
+    return replace(seen, aftermath=engine_death.keep(rollout, seen.aftermath, ports)) if seen.aftermath else seen
+
+
+def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
+    """An engine that died or one bad answer fails the candidate; a leader that does not answer yet is asked again."""
+    died = _died(seen.aftermath, now) if seen.aftermath else None
+    if died is not None:
+        return died
     bad = [probe for probe in seen.probes if probe.bad]
     if bad:
         return Fail(f"leader {bad[0].leader}: {bad[0].bad}", _REMEDY, {probe.leader: probe.bad for probe in bad})
@@ -98,6 +111,17 @@ def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:  # noqa: ARG001
 
 def act(plan: object, ports: Ports) -> None:
     """Nothing: asking is observing."""
+
+
+def _died(aftermath: Aftermath, now: float) -> Fail | Wait | None:
+    found = engine_death.diagnose(aftermath, now)
+    if not found.settled:
+        return Wait("the engine came up and died; its ranks may still say of what")
+    if found.cause is None:
+        return None
+    evidence = {"kept_at": aftermath.group.kept_at} if aftermath.group.kept_at else {}
+    cause = f"the engine came up and failed at its first requests: {engine_death.told(found.cause)}"
+    return Fail(cause, found.cause.remedy, evidence)
 
 
 def _probe(spec: RolloutSpec, ports: Ports, leader: str, *, scored: bool) -> Probe:

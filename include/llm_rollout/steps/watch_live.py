@@ -6,14 +6,15 @@ ConfigMap beside the record (``live_journal``), so that whoever looks next goes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_rollout import record
 from llm_rollout.errors import Transient
 from llm_rollout.ports import Ports
 from llm_rollout.rollout import Rollout
-from llm_rollout.steps import group_state, live_judgement, live_metrics, pod_state, traffic
+from llm_rollout.steps import engine_death, group_state, live_judgement, live_metrics, pod_state, traffic
+from llm_rollout.steps.engine_death import Aftermath
 from llm_rollout.steps.group_state import GroupState
 from llm_rollout.steps.live_judgement import Judged
 from llm_rollout.steps.live_metrics import Load
@@ -35,6 +36,8 @@ class Seen:
     load: Load | None
     judged: Judged = field(default_factory=Judged)
     """What the judge goes on, window after window."""
+    aftermath: Aftermath | None = None
+    """The ranks' ends and logs, where a group does not serve as a whole."""
 
 
 def observe(rollout: Rollout, ports: Ports) -> Seen:
@@ -44,7 +47,13 @@ def observe(rollout: Rollout, ports: Ports) -> Seen:
     state = group_state.with_words(state, ports, spec.namespace)
     switched = traffic.observe(spec, ports)
     judged = live_judgement.observe(rollout, ports, switched, state)
-    return Seen(switched, state, _load(rollout, ports, state), judged)
+    aftermath = engine_death.observe(rollout, state, ports) if group_state.not_serving(state) else None
+    return Seen(switched, state, _load(rollout, ports, state), judged, aftermath)
+
+
+def keep(rollout: Rollout, seen: Seen, ports: Ports) -> Seen:
+    """Write logs and ends of a group in trouble to the evidence before its pods are gone."""
+    return replace(seen, aftermath=engine_death.keep(rollout, seen.aftermath, ports)) if seen.aftermath else seen
 
 
 def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
@@ -56,7 +65,7 @@ def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
             "somebody switched it back",
             "clear switch_service to switch again, or leave it and start a new rollout",
         )
-    bad = _unhealthy(rollout, seen)
+    bad = _unhealthy(rollout, seen, now)
     if bad is not None:
         return bad
     noted = live_judgement.step(rollout, seen.judged, seen.traffic.switched_at, now)
@@ -77,12 +86,14 @@ def act(plan: object, ports: Ports) -> None:
         live_judgement.act(plan, ports)
 
 
-def _unhealthy(rollout: Rollout, seen: Seen) -> Fail | None:
+def _unhealthy(rollout: Rollout, seen: Seen, now: float) -> Fail | None:
     missing = group_state.not_serving(seen.live)
     if missing:
         lost = {pod_state.name(pod): _state_of(pod, seen) for pod in seen.live.pods if not pod_state.is_ready(pod)}
+        cause = engine_death.diagnose(seen.aftermath, now).cause if seen.aftermath else None
+        why = f"; first cause: {engine_death.told(cause)}" if cause else ""
         return Fail(
-            f"{rollout.planned.lws} no longer serves as a whole: {missing}",
+            f"{rollout.planned.lws} no longer serves as a whole: {missing}{why}",
             "read why in the evidence; traffic goes back to the revision before",
             {"pods": lost, "events": group_state.warnings(seen.live)},
         )
