@@ -112,6 +112,7 @@ _STAMPS = {
     "a supervisor": "2026-11-23 10:00:0{}.604 [Info] (Process) {}",
     "numbers": "[{}] {}",
     "an editor": "{:>4}\t{}",
+    "stages": "[Stage-0] {1}",
     "lost escapes": "{0:.0}[1;36m{1}[0m",
 }
 
@@ -168,6 +169,40 @@ def test_what_the_hub_hides_behind_a_refusal_is_a_wrong_name_and_what_it_names_a
     assert _shown(HEAD, *asked, answer, *link, unknown) == ("process", "MODEL_REF")
     assert _shown(HEAD, *asked, answer, *link, gated) == ("process", "PERMISSION")
     assert _shown(HEAD, *asked, answer.replace("401", "401 Client Error")) == ("process", "PERMISSION")
+    file = answer.replace("401", "401 Client Error").replace("api/models/org/x", "org/x/resolve/main/config.json")
+    assert _shown(HEAD, *asked, file) == ("process", "PERMISSION")
+
+
+def test_a_path_that_leads_nowhere_is_the_tokenizers_where_only_the_tokenizer_was_looked_for():
+    words = "OSError: /models/own is not a local folder and is not a valid model identifier listed on the hub"
+    frames = [
+        "Traceback (most recent call last):",
+        '  File "/app/vllm/tokenizers/registry.py", line 1, in get_tokenizer',
+    ]
+    assert _shown(HEAD, *frames, words) == ("process", "TOKENIZER")
+    assert _shown(HEAD, frames[0], words) == ("process", "MODEL_REF")
+
+
+def test_a_server_that_ends_with_an_error_of_its_own_says_why_though_it_stops_its_engine_in_order():
+    stopping = (
+        "(EngineCore pid=7) INFO 11-23 10:05:00 [core.py:1] [shutdown] EngineCore: trigger received signal=SIGTERM"
+    )
+    rows = [
+        "Traceback (most recent call last):",
+        '  File "/app/bin/vllm", line 12, in <module>',
+        '  File "/app/uvicorn/config.py", line 131, in create_ssl_context',
+        "FileNotFoundError: [Errno 2] No such file or directory",
+    ]
+    assert _shown(HEAD, LOADING, SERVING, stopping, *rows) == ("serving", "BAD_FLAG")
+
+
+def test_a_value_that_no_parallel_setting_takes_is_named_as_such():
+    rows = ["Traceback (most recent call last):", '  File "/app/pydantic/x.py", line 1, in __init__']
+    rows += [
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for ParallelConfig",
+        "tensor_parallel_size",
+    ]
+    assert _shown(HEAD, *rows, "  Input should be greater than or equal to 1") == ("process", "PARALLEL_CFG")
 
 
 def test_a_hub_that_cannot_be_reached_is_no_rendezvous_that_failed():
@@ -208,6 +243,11 @@ def test_torch_before_its_stamps_is_understood():
          "PARALLEL_CFG"),
         ("ValueError: Failed to find a kernel that can implement the ScaledMM linear layer. Reasons:",
          "MODEL_UNSUPPORTED"),
+        ("ValueError: To serve at least one request with the models's max seq len (131072), (4.11 GiB KV cache is",
+         "KV_TOO_SMALL"),
+        ("OSError: [Errno 99] Cannot assign requested address", "BAD_FLAG"),
+        ("TypeError: Error: --enable-auto-tool-choice requires --tool-call-parser", "BAD_FLAG"),
+        ("KeyError: \"Reasoning parser 'nobody' not found. Available parsers: deepseek_r1\"", "BAD_FLAG"),
         ("num_stages=3 num_warps=4", None),
     ],
 )  # fmt: skip

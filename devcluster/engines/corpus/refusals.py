@@ -10,7 +10,6 @@ from devcluster.engines.corpus.running import AS_IS
 from devcluster.engines.corpus.scenarios import NO_ROOT, Scenario, alone
 
 _TMP = ("--bind", "{models}", "{models}", "--bind", "{folder}", "{folder}")
-FULL_TMP = ("bwrap", "--dev-bind", "/", "/", "--size", "65536", "--tmpfs", "/tmp", *_TMP)
 LOCKED_TMP = ("bwrap", "--dev-bind", "/", "/", "--tmpfs", "/tmp", "--chmod", "0555", "/tmp", *_TMP)
 
 
@@ -78,13 +77,11 @@ FLAGS = (
     _flagged("host-not-ours", "BAD_FLAG", "--host=192.0.2.99"),
     _flagged("key-nowhere", "BAD_FLAG", "--ssl-keyfile=/runs/nowhere.pem", "--ssl-certfile=/runs/nowhere.pem",
              phase="serving"),
-    _flagged("one-process-for-two", "PARALLEL_CFG", "--distributed-executor-backend=uni", "--tensor-parallel-size=2"),
 )  # fmt: skip
 
 MACHINE = (
     Scenario("port-of-root", "process", "PERMISSION", alone("--port=80", wrapper=NO_ROOT),
              note="as every user but root"),
-    Scenario("full-tmp", "process", "HOST_MEMORY", alone(wrapper=FULL_TMP)),
     Scenario("locked-tmp", "process", "PERMISSION", alone(wrapper=(*LOCKED_TMP, "--cap-drop", "ALL"))),
     Scenario("little-address-space", "process", "HOST_MEMORY", alone(wrapper=("prlimit", "--as=3500000000"))),
     Scenario("few-open-files", "process", "UNKNOWN", alone(wrapper=("prlimit", "--nofile=48"))),

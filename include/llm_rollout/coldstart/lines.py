@@ -44,7 +44,7 @@ _RECORD = re.compile(
     r"(?:\([^()\n]{1,120}\bpid=\d+[^()\n]*\) )?(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[?\w"
 )
 """The head of a vLLM record; what stands before it was put there by a collector."""
-_SOURCE = re.compile(r"\((?P<source>[^()\n]{1,120}\bpid=\d+[^()\n]*)\) ?|\[(?P<rank>rank\d+)\]: ?")
+_SOURCE = re.compile(r"\((?P<source>[^()\n]{1,120}\bpid=\d+[^()\n]*)\) ?|\[(?P<rank>rank\d+)\]: ?|\[Stage-\d+\] ")
 _HEADS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -203,7 +203,7 @@ def _headless(line: Line) -> Line:
     """``line`` without the heads of vLLM, uvicorn, torch and glog."""
     text, source = line.text, line.source
     while text[:1] in "([" and (match := _SOURCE.match(text)):
-        text, source = text[match.end() :], match["source"] or match["rank"]
+        text, source = text[match.end() :], match["source"] or match["rank"] or source
     for head in _HEADS:
         if match := head.match(text):
             stamp = match.groupdict().get("stamp") or ""

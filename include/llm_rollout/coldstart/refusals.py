@@ -29,7 +29,7 @@ ROWS: Final = (
           "torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
     sign("KV_TOO_SMALL", r"No available memory for the cache blocks",
           "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"),
-    sign("KV_TOO_SMALL", r"To serve at least one request with the model'?s max seq len"
+    sign("KV_TOO_SMALL", r"To serve at least one request with the models?'?s? max seq len"
           r"|Cannot auto-fit max_model_len",
           "ValueError: To serve at least one request with the model's max seq len (131072), (32.00 GiB KV cache "
           "is needed, which is larger than the available KV cache memory (4.10 GiB)."),
@@ -60,7 +60,8 @@ ROWS: Final = (
           "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1-67)"),
     sign("MODEL_REF", r"HTTPSConnectionPool|(?:httpx|httpcore)\.(?:\w*Connect\w*|\w*Timeout|ProxyError"
           r"|RemoteProtocolError)"
-          r"|(?:huggingface\.co|hf\.co|hf-mirror).{0,300}(?:Max retries|resolve|[Tt]imed out|unreachable|refused)",
+          r"|(?:huggingface\.co|hf\.co|hf-mirror).{0,300}(?:Max retries|NameResol|[Tt]imed out|unreachable|refused)"
+          r"|resolve '?(?:\w+\.)*(?:huggingface|hf|hf-mirror)\.co",
           "httpx.ConnectError: [Errno -3] Temporary failure in name resolution"),
     # Who may read what.
     sign("PERMISSION", r"GatedRepoError|gated repo|LocalTokenNotFoundError|Access to model .* is restricted",
