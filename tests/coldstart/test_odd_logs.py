@@ -248,6 +248,10 @@ def test_torch_before_its_stamps_is_understood():
         ("OSError: [Errno 99] Cannot assign requested address", "BAD_FLAG"),
         ("TypeError: Error: --enable-auto-tool-choice requires --tool-call-parser", "BAD_FLAG"),
         ("KeyError: \"Reasoning parser 'nobody' not found. Available parsers: deepseek_r1\"", "BAD_FLAG"),
+        ("AssertionError: n_physical_experts=256 must be divisible by ep_size=3. Adjust num_redundant_experts.",
+         "PARALLEL_CFG"),
+        ("ValueError(\"type fp8e4nv not supported in this architecture. The supported fp8 dtypes are ('fp8e5',)\")",
+         "MODEL_UNSUPPORTED"),
         ("num_stages=3 num_warps=4", None),
     ],
 )  # fmt: skip

@@ -9,8 +9,7 @@ from devcluster.engines.corpus import playing
 from devcluster.engines.corpus.running import AS_IS
 from devcluster.engines.corpus.scenarios import NO_ROOT, Scenario, alone
 
-_TMP = ("--bind", "{models}", "{models}", "--bind", "{folder}", "{folder}")
-LOCKED_TMP = ("bwrap", "--dev-bind", "/", "/", "--tmpfs", "/tmp", "--chmod", "0555", "/tmp", *_TMP)
+LOCKED
 
 
 def _spoiled(model: str, phase: str, class_name: str, **more: Any) -> Scenario:
@@ -82,7 +81,6 @@ FLAGS = (
 MACHINE = (
     Scenario("port-of-root", "process", "PERMISSION", alone("--port=80", wrapper=NO_ROOT),
              note="as every user but root"),
-    Scenario("locked-tmp", "process", "PERMISSION", alone(wrapper=(*LOCKED_TMP, "--cap-drop", "ALL"))),
     Scenario("little-address-space", "process", "HOST_MEMORY", alone(wrapper=("prlimit", "--as=3500000000"))),
     Scenario("few-open-files", "process", "UNKNOWN", alone(wrapper=("prlimit", "--nofile=48"))),
     Scenario("foreign-preload", "serving", None, alone(env={"LD_PRELOAD": "/runs/nowhere.so"}),

@@ -80,7 +80,7 @@ ROWS: Final = (
     sign("PARALLEL_CFG", r"World size \(?\d+\)? is larger than the number of available GPUs",
           "  Value error, World size (16) is larger than the number of available GPUs (8) in this node."),
     sign("PARALLEL_CFG", r"must evenly divide the (?:total|daemon) world size"
-          r"|must be (?:evenly )?divisible by (?:the )?(?:tensor|tp_size|number of data parallel node)"
+          r"|must be (?:evenly )?divisible by (?:the )?(?:tensor|[te]p_size|number of data parallel node)"
           r"|nnodes > 1 can only be set",
           "ValueError: Invalid data-parallel launch options: `--nnodes 3` must evenly divide the total world size "
           "(2)."),
@@ -127,7 +127,8 @@ ROWS: Final = (
           r"|does not match|deprecated)|quantization is currently not supported"
           r"|Cannot find the config file for \w+(?: \[type=|$)"
           r"|Unsupported quantization config|is not supported for quantization|Quantization scheme is not supported"
-          r"|Failed to find a kernel that can implement|No \S+ compatible scheme was found",
+          r"|Failed to find a kernel that can implement|type fp8\w+ not supported in this"
+          r"|No \S+ compatible scheme was found",
           "  Value error, Unknown quantization method: int3_magic. Must be one of ['awq', 'fp8']"),
     sign("MODEL_UNSUPPORTED", r"Unsupported CPU attention configuration|[Hh]ead.?size .*not supported"
           r"|No valid (?:\w+ )*attention backend|No valid (?:CPU )?MLA prefill backend"
