@@ -9,8 +9,6 @@ from devcluster.engines.corpus import playing
 from devcluster.engines.corpus.running import AS_IS
 from devcluster.engines.corpus.scenarios import NO_ROOT, Scenario, alone
 
-LOCKED
-
 
 def _spoiled(model: str, phase: str, class_name: str, **more: Any) -> Scenario:
     return Scenario(model, phase, class_name, alone(model=model), **more)
