@@ -112,6 +112,8 @@ _STAMPS = {
     "a supervisor": "2026-11-23 10:00:0{}.604 [Info] (Process) {}",
     "numbers": "[{}] {}",
     "an editor": "{:>4}\t{}",
+    "a quotation": "> {1}",
+    "set as code": "    {1}",
     "stages": "[Stage-0] {1}",
     "lost escapes": "{0:.0}[1;36m{1}[0m",
 }

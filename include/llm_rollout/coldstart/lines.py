@@ -40,6 +40,8 @@ _NUMBERS = re.compile(rf"(?m)^{_NUMBER}")
 _SERVICE = re.compile(r"[\w.-]{1,100} *\| ")
 _STERN = re.compile(r"[a-z0-9][a-z0-9.]*-[a-z0-9.-]{1,100} [a-z0-9][a-z0-9-]{0,60} ")
 _STERN_SAYS = ("+ ", "- ")
+_MARGIN = re.compile(r"(?:> ?|[ \t]+)(?=(?:\(|\[rank)?[A-Z]\w*[ _].*\d\d:\d\d:\d\d|Traceback \(most recent)")
+"""What quoted or set text has before each line, seen before a record or a traceback."""
 _RECORD = re.compile(
     r"(?:\([^()\n]{1,120}\bpid=\d+[^()\n]*\) )?(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[?\w"
 )
@@ -163,8 +165,12 @@ def _wrappings(text: str) -> tuple[str, ...]:
 
 
 def _services(text: str) -> set[str]:
-    """What docker compose or stern puts before lines, where it stands before all of the first ones."""
+    """What docker compose, stern or who quotes puts before lines, where it stands before all of the first ones."""
     rows = [row for row in text[:_LOOKED_AT_FOR_SERVICES].split("\n")[:-1] if row.strip()]
+    margins = {match[0] for row in rows if (match := _MARGIN.match(row))}
+    margin = min(margins, key=len, default="")
+    if margin and len(rows) > 1 and all(row.startswith(margin.rstrip(" ") or margin) for row in rows):
+        return {margin, margin.rstrip(" ") or margin}
     matches = [match for row in rows if (match := _SERVICE.match(row))]
     if len(matches) == len(rows) > 1:
         return {match[0] for match in matches}
