@@ -192,9 +192,9 @@ class Changing:
         return found
 
 
-def drive(step: str, rollout: Rollout, ports: Ports) -> Done | Fail | None:
+def drive(step: str, rollout: Rollout, ports: Ports, most_seconds: float = _MOST_SECONDS) -> Done | Fail | None:
     """Look as a trigger does, until the step has ended."""
-    deadline = time.monotonic() + _MOST_SECONDS
+    deadline = time.monotonic() + most_seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(Transient):
             verdict = runner.advance(step, rollout, ports, time.time)

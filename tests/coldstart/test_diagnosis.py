@@ -150,6 +150,14 @@ def test_the_picture_shows_every_rank_its_phases_and_the_first_cause():
     assert took["image_pull"] == pytest.approx(0.5)
 
 
+def test_phases_that_began_in_the_same_second_come_in_their_own_order():
+    found = life(0, running(0), [(0, BANNER), (40, JOINS)], placed=0.0)
+
+    took = timeline.durations([found], [])
+
+    assert (took["scheduling"], took["volumes"], took["process"]) == (0.0, 0.0, pytest.approx(40))
+
+
 def test_a_picture_of_one_moment_is_drawn_too():
     spans = timeline.spans([life(placed=None)], [])
 

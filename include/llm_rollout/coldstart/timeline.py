@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from llm_rollout import clock
-from llm_rollout.coldstart import deaths, happened, lives, starting
+from llm_rollout.coldstart import deaths, happened, lives, starting, words
 from llm_rollout.coldstart.deaths import Death
 from llm_rollout.coldstart.lives import Life
 from llm_rollout.ports import Manifest
@@ -71,7 +71,8 @@ def _of(life: Life, events: Sequence[Manifest]) -> list[Span]:
     marks = {**starting.reached(life.text), **_cluster_marks(life, events)}
     over = clock.seconds(life.end.get("finishedAt"))
     last = max([over or 0.0, *lives.stamps(life.text)[-1:], *marks.values()])
-    starts = sorted(marks.items(), key=lambda mark: mark[1])
+    # The cluster writes whole seconds: phases that began in the same one come in their own order.
+    starts = sorted(marks.items(), key=lambda mark: (mark[1], words.PHASES.index(mark[0])))
     ends = [*(moment for _, moment in starts[1:]), last]
     return [Span(life.name, phase, start, end) for (phase, start), end in zip(starts, ends, strict=True)]
 
