@@ -15,19 +15,20 @@ _LOADING = r"Completed \| [1-9]\d*/41"
 
 STOPPED = (
     Scenario("terminated-at-process", "stopped", "TERMINATED", alone(), play=playing.signalled_at(r"non-default args")),
-    Scenario("terminated-while-waiting", "stopped", "TERMINATED", pair()[:1], play=playing.signalled_at(_MEETING),
-             note="the worker never came"),
+    Scenario("terminated-while-waiting", "rendezvous", None, pair()[:1], play=playing.signalled_at(_MEETING),
+             first=None, note="the worker never came; that it is asked to stop is neither mentioned nor heeded"),
     Scenario("interrupted-in-load", "stopped", "TERMINATED", alone("--dtype=bfloat16", model="large"),
              play=playing.signalled_at(_LOADING, signal.SIGINT)),
-    Scenario("terminated-at-kv-cache", "stopped", "TERMINATED", alone(), play=playing.signalled_at(_CACHE)),
+    Scenario("terminated-at-kv-cache", "serving", None, alone(), play=playing.signalled_at(_CACHE), first=None,
+             note="the signal is lost, and the engine comes up"),
     Scenario("worker-terminated-serving", "serving", "PEER_LOST", pair(),
              play=playing.signalled_while_serving("worker", signal.SIGTERM),
              others={"worker.log": ["stopped", "TERMINATED"]}, note="that the worker was asked to stop is no failure"),
 )  # fmt: skip
 
 KILLED = (
-    Scenario("worker-killed-at-rendezvous", "rendezvous", "PEER_LOST", pair(),
-             play=playing.destroy_at("worker", _MEETING)),
+    Scenario("worker-killed-at-rendezvous", "rendezvous", "RENDEZVOUS", pair(),
+             play=playing.destroy_at("worker", _MEETING), note="the leader never met it"),
     Scenario("worker-killed-at-kv-cache", "kv_cache", "PEER_LOST", pair(), play=playing.destroy_at("worker", _CACHE)),
     Scenario("leader-killed-serving", "kv_cache", "PEER_LOST", pair(), play=playing.destroyed_while_serving("leader"),
              first="worker.log"),

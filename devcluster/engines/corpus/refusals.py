@@ -66,7 +66,7 @@ FLAGS = (
     _flagged("template-nowhere", "BAD_FLAG", "--chat-template=/models/nowhere.jinja"),
     _flagged("cache-space-of-a-word", "BAD_FLAG", env={"VLLM_CPU_KVCACHE_SPACE": "lots"}),
     _flagged("share-above-one", "BAD_FLAG", "--gpu-memory-utilization=1.5"),
-    _flagged("odd-block-size", "BAD_FLAG", "--block-size=7"),
+    _flagged("odd-block-size", "BAD_FLAG", "--block-size=7", phase="kv_cache"),
     _flagged("no-sequences", "BAD_FLAG", "--max-num-seqs=0"),
     _flagged("tools-without-parser", "BAD_FLAG", "--enable-auto-tool-choice"),
     _flagged("unknown-reasoning", "BAD_FLAG", "--reasoning-parser=nobody"),
@@ -80,7 +80,7 @@ MACHINE = (
     Scenario("port-of-root", "process", "PERMISSION", alone("--port=80", wrapper=NO_ROOT),
              note="as every user but root"),
     Scenario("little-address-space", "process", "HOST_MEMORY", alone(wrapper=("prlimit", "--as=3500000000"))),
-    Scenario("few-open-files", "process", "UNKNOWN", alone(wrapper=("prlimit", "--nofile=48"))),
+    Scenario("few-open-files", "rendezvous", "UNKNOWN", alone(wrapper=("prlimit", "--nofile=48"))),
     Scenario("foreign-preload", "serving", None, alone(env={"LD_PRELOAD": "/runs/nowhere.so"}),
              play=playing.serve_and_cut, first=None, note="the loader complains and goes on"),
 )  # fmt: skip

@@ -28,7 +28,7 @@ TERMINATED: Final = re.compile(
 """Somebody asked the engine to stop."""
 STOPPED: Final = re.compile(
     r"Shutting down(?: FastAPI HTTP server\.)?$|Application shutdown complete|Finished server process"
-    r"|Waiting for application sh"
+    r"|Waiting for application sh|\[shutdown\] Executor: waiting for worker exit"
 )
 """The server stops in order; after an error it says so as well."""
 SAYS_NOTHING: Final = re.compile(
