@@ -1,5 +1,5 @@
 from itertools import product
-from math import exp, sqrt
+from math import comb, exp, prod, sqrt
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,8 @@ def test_a_round_bet_is_fair_when_both_signs_are_as_likely(pot, difference):
 def test_the_bet_against_the_margin_is_not_in_the_favour_of_a_candidate_at_the_margin(pot, margin, better):
     worse = min(margin + better, 1 - better)
     chances = {(1, 0, 0): worse, (0, 1, 0): better, (0, 0, 1): 1 - worse - better}
-    mean = sum(chance * bets.worth(bets.against_margin(pot, margin, *kind)) for kind, chance in chances.items())
+    ends = {kind: bets.worth(bets.against_margin(pot, margin, bets.Net(*kind), bets.STAKES)) for kind in chances}
+    mean = sum(chance * ends[kind] for kind, chance in chances.items())
 
     assert mean <= bets.worth(pot) * (1 + 1e-9)
 
@@ -43,10 +44,10 @@ def test_a_pot_that_lost_recovers_when_the_world_changes():
 def test_wealth_stays_a_number_however_long_it_goes_on():
     pot = bets.NEW
     for _ in range(2000):
-        pot = bets.against_margin(pot, 0.01, 50, 0, 0)
+        pot = bets.against_margin(pot, 0.01, bets.Net(50, 0, 0), bets.STAKES)
     assert bets.worth(pot) > 0
     for _ in range(4000):
-        pot = bets.against_margin(pot, 0.01, 0, 0, 50)
+        pot = bets.against_margin(pot, 0.01, bets.Net(0, 0, 50), bets.STAKES)
     assert bets.worth(pot) < 1e13
 
 
@@ -70,9 +71,41 @@ def test_errors_on_both_sides_beyond_any_limit_still_count():
     errors, pots = ErrorRate(Rules()), ErrorRate(Rules()).new()
     for _ in range(30):
         counts = Counts(pairs=50, candidate_failed=5, stable_failed=5)
-        pots = errors.after(pots, Seen(counts, measure([]), [], healthy=True))
+        pots = errors.after(pots, Seen(counts, measure([]), measure([]), healthy=True))
 
     assert bets.worth(pots["absolute"]) > exp(1)
+
+
+def failed(pots, candidate, stable):
+    """The pots on errors after a round of 50 pairs in which so many requests failed."""
+    both = min(candidate, stable)
+    counts = Counts(50, candidate, stable, candidate - both, stable - both)
+    return ErrorRate(Rules()).after(pots, Seen(counts, measure([]), measure([]), healthy=stable <= 5))
+
+
+def test_a_burst_on_stable_leaves_the_pot_of_ordinary_rounds_as_it_was():
+    before = ErrorRate(Rules()).new()
+    after = failed(before, 0, 25)
+
+    assert after["ordinary"] == before["ordinary"]
+    assert bets.worth(after["relative"]) < 0.2
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_bets_on_errors_are_fair_when_it_may_have_been_either_side(one, other):
+    ends = [failed(ErrorRate(Rules()).new(), *both) for both in ((one, other), (other, one))]
+
+    for kind in ("ordinary", "relative"):
+        assert sum(bets.worth(pots[kind]) for pots in ends) / 2 == pytest.approx(1)
+
+
+def test_the_absolute_limit_is_not_in_the_disfavour_of_a_candidate_at_the_limit():
+    limit, before = Rules().absolute_error_limit, ErrorRate(Rules()).new()
+    chances = [comb(50, bad) * limit**bad * (1 - limit) ** (50 - bad) for bad in range(51)]
+    ends = [bets.worth(failed(before, bad, 0)["absolute"]) for bad in range(51)]
+
+    assert sum(map(prod, zip(chances, ends, strict=True))) <= 1
+    assert max(ends) <= 5
 
 
 def played(scores):

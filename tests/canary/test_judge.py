@@ -153,6 +153,12 @@ def test_a_candidate_that_dies_in_mid_comparison_is_rolled_back():
     assert after(OPEN, *rounds).decision.metric == "errors"
 
 
+def test_a_candidate_that_is_dead_from_the_start_is_found_in_five_rounds():
+    standing = after(AnyRules(), *repeated(20, (CANDIDATE_FAILED, 50)))
+
+    assert (standing.decision.metric, standing.rounds) == ("errors", 5)
+
+
 def test_stable_that_dies_in_mid_comparison_does_not_promote():
     rounds = [*repeated(5, (SAME, 50)), *repeated(15, (STABLE_FAILED, 50))]
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 Pot = tuple[float, float, float, float]
 """The money of each of three bets, and the reserve; a pot is worth their sum."""
 
-STAKES = (0.2, 0.5, 0.8)
+Stakes = tuple[float, float, float]
+STAKES: Stakes = (0.2, 0.5, 0.8)
 """Part of the money that a bet risks on one observation: three are as fast as eight, or as adaptive ones."""
 
 Steepness = tuple[float, float, float]
@@ -23,9 +24,6 @@ SCORES: Steepness = (0.5, 0.8, 1.2)
 PATIENT: Steepness = (0.2, 0.5, 0.9)
 """For the score of a promotion: times that depend on the ones before vary more from round to round, and bold bets on
 them lose what they won."""
-
-MARGIN_STAKES = (0.25, 0.5, 0.65)
-"""Of bets against a margin, pair by pair: half is best at 5 failures in 1,000, a quarter at 3 in 100."""
 
 RESERVE = 0.1
 """Part of a new pot that is not staked."""
@@ -38,8 +36,8 @@ MIXED = 0.01
 """Part of the money that is shared out evenly among the bets after every round, for the same reason."""
 
 _POOR, _HELP = 0.02, 0.05
-"""Bets that hold less than the first get the second out of the reserve: what went wrong early, a burst on stable for
-example, must not silence a pot for good."""
+"""Bets that hold less than the first get the second out of the reserve: what went wrong early must not silence a pot
+for good."""
 _LEAST, _MOST = 1e-200, 1e12
 
 
@@ -77,7 +75,15 @@ def multiplied(pot: Pot, low: float, middle: float, high: float) -> Pot:
     return rest * first + share, rest * second + share, rest * third + share, reserve
 
 
-def against_margin(pot: Pot, margin: float, worse: int, better: int, equal: int) -> Pot:
+class Net(NamedTuple):
+    """How a round's pairs differ."""
+
+    worse: int
+    better: int
+    equal: int
+
+
+def against_margin(pot: Pot, margin: float, seen: Net, stakes: Stakes) -> Pot:
     """Bet that the candidate is worse in fewer than ``margin`` of the pairs, net of those where it is better.
 
     Each pair multiplies by 1 + stake * (margin - D) / (1 - margin) with D = 1, -1 or 0: on average at most 1 for a
@@ -89,9 +95,9 @@ def against_margin(pot: Pot, margin: float, worse: int, better: int, equal: int)
         lost = 1 - stake
         won = 1 + stake * (margin + 1) / scale
         tied = 1 + stake * margin / scale
-        return float(lost**worse * won**better * tied**equal)
+        return float(lost**seen.worse * won**seen.better * tied**seen.equal)
 
-    return multiplied(pot, *map(factor, MARGIN_STAKES))
+    return multiplied(pot, *map(factor, stakes))
 
 
 class Staggered(NamedTuple):

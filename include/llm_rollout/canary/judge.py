@@ -17,6 +17,7 @@ from llm_rollout.canary.times import Seen, measure
 from llm_rollout.canary.timings import Timings
 
 Outcome = Literal["continue", "promote", "rollback", "undecided"]
+Evidence = Mapping[str, tuple[float, float]]
 
 _QUIET = 1.0
 """No promotion while the bets that the candidate is worse hold so much: the evidence contradicts itself."""
@@ -76,6 +77,7 @@ class Judge:
             Location(rules, "throughput", lambda times: times.throughput),
             Quality(rules),
         )
+        self._valued: tuple[Mapping[str, Any], Evidence] | None = None
 
     def begin(self) -> Standing:
         """Before the first round."""
@@ -106,13 +108,17 @@ class Judge:
         """What the bets that the candidate is worse hold together."""
         return sum(self._rules.weight(name) * worse for name, (worse, _) in self.evidence(standing).items())
 
-    def evidence(self, standing: Standing) -> dict[str, tuple[float, float]]:
+    def evidence(self, standing: Standing) -> Evidence:
         """For each metric the wealth of "worse" and of "not worse by the margin"; each began at 1."""
         pots, totals = standing.pots, standing.totals
-        return {
-            each.name: (each.worse(pots[each.name], totals), each.not_worse(pots[each.name], totals))
-            for each in self._metrics
-        }
+        # It is asked for several times after each round, for the decision and for what is said of it.
+        if self._valued is None or self._valued[0] is not pots:
+            found = {
+                each.name: (each.worse(pots[each.name], totals), each.not_worse(pots[each.name], totals))
+                for each in self._metrics
+            }
+            self._valued = pots, found
+        return self._valued[1]
 
     def so_far(self, standing: Standing) -> str:
         """Why it goes on, in one sentence."""
@@ -123,12 +129,11 @@ class Judge:
     def _play(self, standing: Standing, pairs: Sequence[Pair]) -> Standing:
         counts, cold = count(pairs), max(0, self._rules.warmup_pairs - standing.totals.pairs)
         well = counts.stable_failed <= self._rules.sick_share * counts.pairs
-        first = measure(pairs[:cold]) if cold else None
-        times = measure(pairs[cold:])
+        first, times = measure(pairs[:cold]), measure(pairs[cold:])
         # Of many sick rounds a few look well, those in which stable had luck: one alone is not heard.
-        seen = Seen(counts, times, first.ttft if first else [], well and standing.stable_was_well)
+        seen = Seen(counts, times, first, well and standing.stable_was_well)
         pots = {each.name: each.after(standing.pots[each.name], seen) for each in self._metrics}
-        timings = standing.timings.after(times, len(first.ttft) if first else 0)
+        timings = standing.timings.after(times, len(first.ttft))
         return Standing(standing.rounds + 1, standing.totals + counts, timings, pots, stable_was_well=well)
 
     def _decide(self, standing: Standing) -> Decision:
@@ -144,12 +149,12 @@ class Judge:
             return self._undecided(standing, f"the cap is {rules.cap_pairs} pairs")
         return Decision()
 
-    def _to_name(self, evidence: Mapping[str, tuple[float, float]]) -> str:
+    def _to_name(self, evidence: Evidence) -> str:
         """What contributed most. Where all requests are slower, so are the slowest: no matter of the tail."""
         metric = max(evidence, key=lambda name: self._rules.weight(name) * evidence[name][0])
         return "ttft" if metric == "tail" and evidence["ttft"][0] > _SHIFTED else metric
 
-    def _missing(self, standing: Standing, evidence: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+    def _missing(self, standing: Standing, evidence: Evidence) -> Iterator[str]:
         """What a promotion takes and has not."""
         few_times = standing.timings.ttft_seen < _TIMED_SHARE * standing.totals.pairs
         for name in self._rules.required:

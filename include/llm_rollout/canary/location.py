@@ -34,8 +34,8 @@ class Location:
     def after(self, pots: Mapping[str, Any], seen: Seen) -> dict[str, Any]:
         """The pots after a round; one without times says nothing."""
         ratios, changed = self.ratios(seen.times), dict(pots)
-        if self.has_fast and (seen.first or ratios):
-            changed["fast"] = bets.play_score(pots["fast"], normal_score(seen.first + ratios, log(FAST_TOLERANCE)))
+        if self.has_fast and (all_ratios := self.ratios(seen.first) + ratios):
+            changed["fast"] = bets.play_score(pots["fast"], normal_score(all_ratios, log(FAST_TOLERANCE)))
         if not ratios:
             return changed
         tolerated = log(self.rules.tolerance[self.name])

@@ -20,7 +20,10 @@ FEW_ROUNDS = 10
 _MOST_BY_PROMPT = 4
 """Net prompts of a round that the pot by prompt counts: wrong answers that come in bursts are not independent."""
 _MOST_IN_FAVOUR = 3
-"""Prompts of a round that stable alone got wrong: a burst on stable proves nothing about the candidate."""
+"""Net prompts of a round in the candidate's favour: a burst of wrong answers on stable proves nothing about it."""
+_MARGIN_STAKES = (0.12, 0.25, 0.5)
+"""Of bets against the margin, prompt by prompt: half is best where each side alone is wrong in 2 of 100 prompts, an
+eighth where two sides that are right in 90 of 100 have no mistake in common."""
 
 
 class Quality:
@@ -95,8 +98,10 @@ class Quality:
         return bets.multiplied(pot, factor(STAKES[0]), factor(STAKES[1]), factor(STAKES[2]))
 
     def _promote(self, pot: Pot, seen: Counts) -> Pot:
-        worse, better = seen.only_candidate_wrong, min(seen.only_stable_wrong, _MOST_IN_FAVOUR)
-        return bets.against_margin(pot, self._rules.margin[NAME], worse, better, seen.graded - worse - better)
+        worse = seen.only_candidate_wrong
+        better = min(seen.only_stable_wrong, worse + _MOST_IN_FAVOUR)
+        net = bets.Net(worse, better, seen.graded - worse - better)
+        return bets.against_margin(pot, self._rules.margin[NAME], net, _MARGIN_STAKES)
 
 
 def sign_test(losses: int, wins: int) -> float:

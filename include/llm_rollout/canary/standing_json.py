@@ -11,7 +11,7 @@ from llm_rollout.canary.judge import Decision, Standing
 from llm_rollout.canary.rounds import Answer, Counts, Pair
 from llm_rollout.canary.timings import Slower, Timings
 
-VERSION = 2
+VERSION = 3
 
 
 def as_json(standing: Standing) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import log
-from typing import Any
+from typing import Any, NamedTuple
 
 from llm_rollout.canary import bets
 from llm_rollout.canary.rounds import Counts
@@ -20,11 +21,11 @@ _ENOUGH = 100
 _QUANTILES = {"p95": 0.95, "p99": 0.99}
 _P99_SHARE = 0.6
 """Of this metric's weight: requests that stall are rare, and p99 is where they show."""
-_FAR = 0.5
-"""How far from p95 or p99 towards the margin beyond it slow requests are counted for a promotion: nearer, many that
-stall look like fewer that are a little slow; farther, hardly any is left to count."""
+_PROMOTED_FROM = {"p95": 0.93, "p99": 0.975}
+"""A promotion counts stable's requests from these quantiles on, and the candidate's from a margin beyond. One request
+in 100 is too rare for 1,000 pairs to tell; from farther in, requests that stall pass for some that are merely slow."""
 _LARGEST = 5
-_DIGITS = 4
+_DIGITS = 10_000
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,21 @@ class Tail:
     def after(self, pots: Mapping[str, Any], seen: Seen) -> dict[str, Any]:
         """The pots after a round; one without times says nothing."""
         times, changed = seen.times, dict(pots)
+        # Stable is not warming up: how slow it is can be known before the first round that counts.
+        changed["latest"] = _kept(pots["latest"], seen.first.stable_ttft + times.stable_ttft)
         if not times.ttft:
             return changed
         tolerated = log(self.rules.tolerance[NAME])
         changed["largest"] = bets.play_round(
             pots["largest"], largest_signs(times.ttft, tolerated, _LARGEST), bets.SCORES
         )
-        for name, limit in self._limits(pots["latest"], times).items():
-            changed[name] = bets.play_round(pots[name], _excess(times, limit, tolerated))
-            if seen.healthy and name in _QUANTILES:
-                promote, margin = f"promote_{name}", log(self.rules.margin[name])
-                changed[promote] = bets.play_round(pots[promote], -_excess(times, limit - (1 - _FAR) * margin, margin))
-        changed["latest"] = _kept(pots["latest"], times)
+        usual, sides = _usual(pots["latest"], times), (sorted(times.stable_ttft), sorted(times.candidate_ttft))
+        known = {name: log(limit) for name, limit in self.rules.history.items()}
+        for name, limit in (usual.limits(_QUANTILES) | known).items():
+            changed[name] = bets.play_round(pots[name], _excess(sides, limit, tolerated))
+        for name, limit in usual.limits(_PROMOTED_FROM).items() if seen.healthy else ():
+            promote, margin = f"promote_{name}", log(self.rules.margin[name])
+            changed[promote] = bets.play_round(pots[promote], -_excess(sides, limit, margin))
         return changed
 
     def worse(self, pots: Mapping[str, Any], totals: Counts) -> float:
@@ -70,28 +74,40 @@ class Tail:
     def _quantiles(self) -> tuple[str, ...]:
         return tuple(sorted({*self.rules.history, *_QUANTILES}))
 
-    def _limits(self, latest: Sequence[Sequence[float]], times: Times) -> dict[str, float]:
-        known = {name: log(limit) for name, limit in self.rules.history.items()}
-        values = sorted(chain.from_iterable(latest))
-        if len(values) < _ENOUGH:
-            return known
-        # What both sides suffer alike in this round is no tail: the limits move with the mean of the two. A median
-        # would leap where half of the prompts are long.
-        now = (sum(times.stable_ttft) + sum(times.candidate_ttft)) / (2 * len(times.ttft))
-        shift = now - sum(values) / len(values)
-        return {name: values[int(part * len(values))] + shift for name, part in _QUANTILES.items()} | known
+
+class _Usual(NamedTuple):
+    """Stable's latest times, sorted, and by how much those of this round are shifted."""
+
+    times: list[float]
+    shift: float
+
+    def limits(self, parts: Mapping[str, float]) -> dict[str, float]:
+        """The quantiles; none of too few times."""
+        if len(self.times) < _ENOUGH:
+            return {}
+        return {name: self.times[int(part * len(self.times))] + self.shift for name, part in parts.items()}
 
 
-def _excess(times: Times, limit: float, allowed: float) -> int:
+def _usual(latest: Sequence[Sequence[float]], times: Times) -> _Usual:
+    before = sorted(chain.from_iterable(latest))
+    # What both sides suffer alike in this round is no tail: the limits move with the mean of the two. A median would
+    # leap where half of the prompts are long.
+    now = (sum(times.stable_ttft) + sum(times.candidate_ttft)) / (2 * len(times.ttft))
+    return _Usual(before, now - sum(before) / len(before) if before else 0.0)
+
+
+def _excess(sides: tuple[list[float], list[float]], limit: float, allowed: float) -> int:
     """Requests beyond the limit: the candidate's, with what it is allowed taken off, less stable's."""
-    candidate_limit = limit + allowed
-    candidate = sum([value > candidate_limit for value in times.candidate_ttft])
-    return candidate - sum([value > limit for value in times.stable_ttft])
+    stable, candidate = sides
+    candidate_beyond = len(candidate) - bisect_right(candidate, limit + allowed)
+    return candidate_beyond - (len(stable) - bisect_right(stable, limit))
 
 
-def _kept(latest: tuple[tuple[float, ...], ...], times: Times) -> tuple[tuple[float, ...], ...]:
+def _kept(latest: tuple[tuple[float, ...], ...], stable_ttft: Sequence[float]) -> tuple[tuple[float, ...], ...]:
+    if not stable_ttft:
+        return latest
     # Sorted rounds are merged faster than single values are sorted.
-    rounds = (*latest, tuple(sorted(round(value, _DIGITS) for value in times.stable_ttft)))
+    rounds = (*latest, tuple([int(value * _DIGITS) / _DIGITS for value in sorted(stable_ttft)]))
     held = sum(map(len, rounds))
     while held - len(rounds[0]) >= REMEMBERED:
         held -= len(rounds[0])

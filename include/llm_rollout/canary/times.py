@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from math import log, sqrt
+from math import copysign, log, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -32,39 +32,36 @@ class Seen(NamedTuple):
     counts: Counts
     times: Times
     """Of the pairs after the warm-up."""
-    first: list[float]
-    """TTFT of the pairs within the warm-up."""
+    first: Times
+    """Of the pairs within the warm-up."""
     healthy: bool
     """Whether stable is well enough for the round to say something in the candidate's favour."""
 
 
 def measure(pairs: Sequence[Pair]) -> Times:
-    """The times of pairs in which both sides answered."""
-    found = Times([], [], [], [], [])
+    """The times of pairs in which both sides answered: TTFT, the mean time between tokens, and the time by token.
+
+    The last is the reciprocal of throughput. A request of one token has none between, and one that was over before its
+    first token neither.
+    """
+    ttft, itl, throughput, stable_ttft, candidate_ttft = found = Times([], [], [], [], [])
+    # This runs for every pair of a stream of rounds: one loop, and few calls.
     for stable, candidate in _like_with_like(pairs):
-        before, before_itl, before_token = _logarithms(stable)
-        now, now_itl, now_token = _logarithms(candidate)
-        if before is not None and now is not None:
-            found.ttft.append(now - before)
-            found.stable_ttft.append(before)
-            found.candidate_ttft.append(now)
-        if before_itl is not None and now_itl is not None:
-            found.itl.append(now_itl - before_itl)
-        if before_token is not None and now_token is not None:
-            found.throughput.append(now_token - before_token)
+        _, first, total, tokens, _, _ = stable
+        _, first_now, total_now, tokens_now, _, _ = candidate
+        if first is not None and first_now is not None:
+            before, now = _log(first), _log(first_now)
+            ttft.append(now - before)
+            stable_ttft.append(before)
+            candidate_ttft.append(now)
+        if not tokens or not tokens_now or total is None or total_now is None:
+            continue
+        throughput.append(_log(total_now / tokens_now) - _log(total / tokens))
+        if first is None or first_now is None or total < first or total_now < first_now:
+            continue
+        if tokens > 1 and tokens_now > 1:
+            itl.append(_log((total_now - first_now) / (tokens_now - 1)) - _log((total - first) / (tokens - 1)))
     return found
-
-
-def _logarithms(answer: Answer) -> tuple[float | None, float | None, float | None]:
-    """Of TTFT, the mean time between tokens and the time by token, the reciprocal of throughput; None if unknown."""
-    _, ttft, total, tokens, _, _ = answer
-    first = None if ttft is None else _log(ttft)
-    if not tokens or total is None:
-        return first, None, None
-    by_token = _log(total / tokens)
-    if ttft is None or tokens == 1 or total < ttft:
-        return first, None, by_token
-    return first, _log((total - ttft) / (tokens - 1)), by_token
 
 
 def _log(milliseconds: float) -> float:
@@ -73,19 +70,16 @@ def _log(milliseconds: float) -> float:
 
 def _like_with_like(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs that answered, coupled anew where the two prompts of a pair differ in length."""
-    both: list[Pair] = []
-    apart: list[Pair] = []
-    for pair in pairs:
-        stable, candidate = pair
-        if stable.ok and candidate.ok:
-            (both if _alike(stable.prompt_tokens, candidate.prompt_tokens) else apart).append(pair)
-    return both + _coupled(apart) if apart else both
+    both = [pair for pair in pairs if pair.stable.ok and pair.candidate.ok]
+    if not [pair for pair in both if pair.stable.prompt_tokens != pair.candidate.prompt_tokens]:
+        return both
+    apart = [pair for pair in both if not _alike(pair)]
+    return list(filter(_alike, both)) + _coupled(apart)
 
 
-def _alike(one: int | None, other: int | None) -> bool:
-    if one is None or other is None or one == other:
-        return True
-    return max(one, other) <= _ALIKE * min(one, other)
+def _alike(pair: Pair) -> bool:
+    one, other = pair.stable.prompt_tokens, pair.candidate.prompt_tokens
+    return one is None or other is None or one == other or max(one, other) <= _ALIKE * min(one, other)
 
 
 def _coupled(pairs: Sequence[Pair]) -> list[Pair]:
@@ -94,11 +88,11 @@ def _coupled(pairs: Sequence[Pair]) -> list[Pair]:
     candidates = sorted((pair.candidate for pair in pairs), key=_length, reverse=True)
     found = []
     while stables and candidates:
-        one, other = stables[-1].prompt_tokens, candidates[-1].prompt_tokens
-        if _alike(one, other):
+        pair = Pair(stables[-1], candidates[-1])
+        if _alike(pair):
             found.append(Pair(stables.pop(), candidates.pop()))
         else:
-            (stables if (one or 0) < (other or 0) else candidates).pop()
+            (stables if _length(pair.stable) < _length(pair.candidate) else candidates).pop()
     return found
 
 
@@ -114,13 +108,10 @@ def normal_score(ratios: Sequence[float], allowed: float) -> float:
     """
     ordered = sorted([ratio - allowed for ratio in ratios], key=abs)
     weights, deviation = _normal_scores(len(ordered))
-    total = 0.0
-    for ratio, weight in zip(ordered, weights, strict=True):
-        if ratio > 0:
-            total += weight
-        elif ratio < 0:
-            total -= weight
-    return total / deviation
+    none = 0
+    while none < len(ordered) and not ordered[none]:
+        none += 1
+    return sum(map(copysign, weights[none:], ordered[none:])) / deviation
 
 
 @cache
