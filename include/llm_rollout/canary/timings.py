@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 from llm_rollout.canary.times import Times
@@ -22,8 +23,10 @@ class Slower(NamedTuple):
         """With a round more."""
         if not ratios:
             return self
-        cut = sum([max(-_TWICE, min(ratio, _TWICE)) for ratio in ratios])
-        longer = sum([ratio > 0 for ratio in ratios])
+        ordered = sorted(ratios)
+        less, more = _beyond_twice(ordered)
+        cut = sum(ordered[less : len(ordered) - more]) + (more - less) * _TWICE
+        longer = len(ordered) - bisect_right(ordered, 0.0)
         return Slower(self.pairs + len(ratios), self.longer + longer, self.log_ratio + cut)
 
 
@@ -41,11 +44,17 @@ class Timings(NamedTuple):
 
     def after(self, times: Times, warmup: int) -> Timings:
         """With a round more, and ``warmup`` pairs with TTFT within the warm-up."""
+        stable_slow, candidate_slow = _beyond_twice(sorted(times.ttft))
         return Timings(
             self.ttft.after(times.ttft),
             self.itl.after(times.itl),
             self.throughput.after(times.throughput),
             self.ttft_seen + warmup + len(times.ttft),
-            self.stable_slow + sum([ratio < -_TWICE for ratio in times.ttft]),
-            self.candidate_slow + sum([ratio > _TWICE for ratio in times.ttft]),
+            self.stable_slow + stable_slow,
+            self.candidate_slow + candidate_slow,
         )
+
+
+def _beyond_twice(ordered: list[float]) -> tuple[int, int]:
+    """How many of the sorted ratios are below a half, and how many above 2."""
+    return bisect_left(ordered, -_TWICE), len(ordered) - bisect_right(ordered, _TWICE)

@@ -18,6 +18,7 @@ differ by; margin, the least that users would notice; history (none), stable's p
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -39,6 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print one decision for each round; 0, or 2 when something is no round or no configuration, 4 if it cannot say."""
+    # No round refers to itself, so that to look for such things would only take time.
+    gc.disable()
     try:
         _judge(_rules(options.config))
     except Permanent as error:
@@ -49,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         print(f"llm-rollout judge: a decision could not be written: {error.strerror}", file=sys.stderr)
         return EXIT_TRANSIENT
+    finally:
+        gc.enable()
     return 0
 
 
