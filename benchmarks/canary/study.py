@@ -13,7 +13,7 @@ from llm_rollout.canary.rounds import Pair
 from llm_rollout.canary.rules import Rules
 
 OURS = "llm-rollout"
-FIRST_SEED = 20_000
+FIRST_SEED = 100_000
 """The limits of the judge were chosen on other rollouts."""
 
 

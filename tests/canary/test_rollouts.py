@@ -6,8 +6,8 @@ from itertools import islice
 import pytest
 
 from benchmarks.canary.kept import Kept
-from benchmarks.canary.study import OURS, study
-from benchmarks.canary.worlds import HOLD, NULLS, QUIET, REGRESSIONS, WORSE
+from benchmarks.canary.study import FIRST_SEED, OURS, study
+from benchmarks.canary.worlds import HIDDEN, HOLD, NULLS, QUIET, REGRESSIONS, WORSE
 from llm_rollout.canary import standing_json
 from llm_rollout.canary.judge import Judge
 from llm_rollout.canary.rules import Rules
@@ -18,7 +18,8 @@ def named(worlds):
 
 
 def tally(world, runs):
-    return study(((OURS,), world, range(runs)))[1][OURS, world.name]
+    # Other seeds than those of the study, which nobody looks at while the limits of the judge are chosen.
+    return study(((OURS,), world, range(-FIRST_SEED, runs - FIRST_SEED)))[1][OURS, world.name]
 
 
 @pytest.mark.parametrize("world", named(NULLS))
@@ -36,15 +37,20 @@ def test_a_regression_is_found(world):
 
 @pytest.mark.parametrize("world", named(QUIET))
 def test_an_odd_world_is_no_reason_to_roll_back(world):
-    assert tally(world, 8).ends("rollback") <= 1
+    assert tally(world, 5).ends("rollback") <= 1
 
 
 @pytest.mark.parametrize("world", named(WORSE))
 def test_a_regression_in_an_odd_world_is_found(world):
-    found = tally(world, 10)
+    found = tally(world, 8)
 
-    assert found.ends("rollback") >= 8
+    assert found.ends("rollback") >= 7
     assert found.ends("promote") <= 1
+
+
+@pytest.mark.parametrize("world", named(HIDDEN))
+def test_a_regression_that_chance_hides_is_not_promoted(world):
+    assert tally(world, 6).ends("promote") <= 1
 
 
 @pytest.mark.parametrize("world", named(HOLD))
