@@ -70,6 +70,23 @@ def test_that_a_process_was_killed_explains_nothing_that_came_before_it():
     assert _shown(HEAD, LOADING, "Killed") == ("weights", "HOST_MEMORY")
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("/start.sh: line 3:    17 Killed                  vllm serve /models/x", "HOST_MEMORY"),
+        ("!!!!!!! Segfault encountered !!!!!!!", "ENGINE_BUG"),
+        ("Fatal Python error: Segmentation fault", "ENGINE_BUG"),
+    ],
+)
+def test_a_serving_engine_that_is_gone_at_once_is_dead(words, expected):
+    assert _shown(HEAD, LOADING, SERVING, ANSWER, words) == ("serving", expected)
+
+
+def test_a_headless_worker_that_ends_in_order_was_asked_to():
+    ending = "(MainProcess pid=1) INFO 11-23 10:05:00 [m.py:479] [shutdown] Executor: waiting for worker exit count=1"
+    assert _shown(HEAD, LOADING, ending) == ("stopped", "TERMINATED")
+
+
 def test_a_worker_that_does_not_answer_is_lost_only_where_it_is_on_another_node():
     group = "(EngineCore pid=7) INFO 11-23 10:00:09 [m.py:153] DP group leader: world_size={}, local_world_size={}"
     silent = _raised("TimeoutError: RPC call to execute_model timed out.")

@@ -29,9 +29,10 @@ STOPPED = (
 KILLED = (
     Scenario("worker-killed-at-rendezvous", "rendezvous", "RENDEZVOUS", pair(),
              play=playing.destroy_at("worker", _MEETING), note="the leader never met it"),
-    Scenario("worker-killed-at-kv-cache", "kv_cache", "PEER_LOST", pair(), play=playing.destroy_at("worker", _CACHE)),
-    Scenario("leader-killed-serving", "kv_cache", "PEER_LOST", pair(), play=playing.destroyed_while_serving("leader"),
-             first="worker.log"),
+    Scenario("worker-killed-at-kv-cache", "kv_cache", None, pair(), play=playing.destroy_at("worker", _CACHE),
+             first=None, note="the leader waits for it and says nothing"),
+    Scenario("leader-killed-serving", "serving", None, pair(), play=playing.destroyed_while_serving("leader"),
+             first=None, note="the worker waits for it and says nothing"),
     Scenario("engine-killed-in-load", "weights", "UNKNOWN", alone("--dtype=bfloat16", model="large"),
              play=playing.signalled_at(_LOADING, signal.SIGKILL, "VLLM::Engine"), note="its parent does not say why"),
     Scenario("engine-killed-serving", "serving", "UNKNOWN", alone(),
@@ -42,9 +43,9 @@ KILLED = (
 
 MISFITS = (
     Scenario("leader-without-model", "process", "MODEL_REF", pair(models=("nowhere", "good")),
-             others={"worker.log": ["rendezvous", "RENDEZVOUS"]}),
+             others={"worker.log": ["rendezvous", None]}, note="the worker waits, for five minutes at least"),
     Scenario("worker-with-bad-flag", "process", "BAD_FLAG", pair(worker=("--dtype=float33",)), first="worker.log",
-             others={"leader.log": ["rendezvous", "RENDEZVOUS"]}),
+             others={"leader.log": ["rendezvous", None]}, note="the leader waits, for five minutes at least"),
     Scenario("two-headless", "process", "PARALLEL_CFG", pair(leader=("--headless",))),
     Scenario("worker-with-a-server", "rendezvous", "FLAGS_DISAGREE",
              (pair()[0], replace(pair()[1], arguments=[each for each in pair()[1].arguments if each != "--headless"])),

@@ -44,3 +44,8 @@ FINAL: Final = re.compile(
     r"|\s*Value error, "
 )
 """Plain lines outside of a traceback with which a process ends; other plain lines may be anybody's."""
+DIED: Final = re.compile(
+    r"(?:.*: line \d+: +\d+ )?(?:Killed|Bus error|Segmentation fault)\b"
+    r"|Fatal Python error|!!!!!!! Segfault|\s*what\(\): "
+)
+"""Plain lines with which a process is gone at once, whatever it was at."""

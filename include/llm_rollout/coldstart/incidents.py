@@ -8,7 +8,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Final
 
-from llm_rollout.coldstart.endings import FINAL, GENERIC, SAYS_NOTHING
+from llm_rollout.coldstart.endings import DIED, FINAL, GENERIC, SAYS_NOTHING
 from llm_rollout.coldstart.lines import Line
 from llm_rollout.coldstart.places import class_of_place, sharpened
 from llm_rollout.coldstart.signature import Signature
@@ -148,7 +148,8 @@ class Incidents:
         name = signature.class_name
         if name == "BAD_FLAG" and told is not None and told.strength is Strength.PLACE:
             name = told.class_name
-        return Incident(name, Strength.KNOWN, text, line, order, soft=soft, bare=signature.bare)
+        gone = line.level == "" and DIED.match(text) is not None
+        return Incident(name, Strength.KNOWN, text, line, order, soft=soft, bare=signature.bare, uncaught=gone)
 
 
 def _says_less(chained: Incident, last: Incident) -> bool:
