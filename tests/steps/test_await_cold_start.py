@@ -15,7 +15,6 @@ LOADING = "INFO 11-24 10:00:05 [gpu_model_runner.py:3551] Starting to load model
 OUT_OF_MEMORY = LOADING + "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.\n"
 CACHED = "INFO 11-24 10:00:07 [gpu_worker.py:359] Available KV cache memory: 30.00 GiB\n"
 LEADER = "chat-aaaaaaaa-0"
-STARTS = cold_start_journal.place("default", "chat")
 
 
 def at(seconds):
@@ -340,8 +339,8 @@ def test_the_task_knows_what_only_the_trigger_saw(world, run_of, drive_before):
 
     assert isinstance(verdict, Fail)
     assert "GPU_OOM" in verdict.cause
-    assert cold_start_journal.load(world.cluster, STARTS, "run-v1/1")[0].class_name == "GPU_OOM"
-    assert cold_start_journal.load(world.cluster, STARTS, "run-v1/2") == ()
+    assert cold_start_journal.load(world.cluster, "default", "chat", "run-v1/1")[0].class_name == "GPU_OOM"
+    assert cold_start_journal.load(world.cluster, "default", "chat", "run-v1/2") == ()
 
 
 def test_evidence_that_cannot_be_kept_breaks_no_verdict(world, run_of, drive_before, monkeypatch):

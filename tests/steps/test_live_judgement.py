@@ -19,7 +19,6 @@ from llm_rollout.verdict import Act, Done, Fail, Wait
 NOW = 1_790_000_000.0
 BAKE = {"timing": {"cold_start_seconds": 60, "bake_seconds": 100, "drain_seconds": 5}}
 LEADER = "chat-aaaaaaaa-0"
-JOURNAL = live_journal.place("default", "chat")
 OLD = Reading(2000, 10, Times({"0.25": 1900, "+Inf": 1990}, 400.0))
 
 
@@ -107,10 +106,10 @@ def test_an_entry_is_read_back_as_it_was_written_and_only_for_its_switch(world):
     entry = noted(until=NOW).entry
     standing = live.after(entry.standing, {LEADER: Reading(300, 3, Times({"0.25": 280, "+Inf": 297}, 60.0))}, NOW, 0.05)
     entry = entry.model_copy(update={"standing": standing})
-    live_journal.write(world.cluster, JOURNAL, None, entry)
+    live_journal.KIND.write(world.cluster, "default", "chat", Journal(), entry)
 
     def found(revision_id, switched_at):
-        return live_journal.load(world.cluster, JOURNAL, revision_id, switched_at).entry
+        return live_journal.load(world.cluster, "default", "chat", revision_id, switched_at).entry
 
     assert found("aaaaaaaa", NOW) == entry
     assert found("aaaaaaaa", NOW + 1) is None
@@ -119,10 +118,10 @@ def test_an_entry_is_read_back_as_it_was_written_and_only_for_its_switch(world):
 
 @pytest.mark.parametrize("text", ["", "{", '{"standing": 1}'])
 def test_a_journal_that_cannot_be_read_counts_for_nothing(world, text):
-    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "data": {JOURNAL.key: text}}
-    world.cluster.create({**manifest, "metadata": {"name": JOURNAL.name, "namespace": "default"}})
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "data": {live_journal.KIND.key: text}}
+    world.cluster.create({**manifest, "metadata": {"name": live_journal.KIND.name("chat"), "namespace": "default"}})
 
-    journal = live_journal.load(world.cluster, JOURNAL, "aaaaaaaa", NOW)
+    journal = live_journal.load(world.cluster, "default", "chat", "aaaaaaaa", NOW)
 
     assert journal.entry is None
     assert journal.found is not None

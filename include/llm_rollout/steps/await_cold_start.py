@@ -38,7 +38,7 @@ def observe(rollout: Rollout, ports: Ports) -> GroupState:
     spec, plan = rollout.spec, rollout.planned
     state = group_state.observe(ports, spec.namespace, spec.name, plan.revision_id, plan.lws)
     found = cold_start_logs.read(state.lws, state.pods, ports, spec.namespace)
-    known = cold_start_journal.load(ports.cluster, cold_start_journal.place(spec.namespace, spec.name), rollout.attempt)
+    known = cold_start_journal.load(ports.cluster, spec.namespace, spec.name, rollout.attempt)
     durations, silence = _before(rollout, ports)
     state = group_state.with_events(state, ports, spec.namespace)
     return replace(

@@ -38,7 +38,7 @@ def keep(rollout: Rollout, seen: GroupState, ports: Ports) -> GroupState:
     """
     spec = rollout.spec
     ends = deaths.find(seen.lives, seen.events)
-    cold_start_journal.note(ports.cluster, cold_start_journal.place(spec.namespace, spec.name), rollout.attempt, ends)
+    cold_start_journal.note(ports.cluster, spec.namespace, spec.name, rollout.attempt, ends)
     known = {death.key: death for death in (*seen.deaths, *ends)}
     run = re.sub(r"[^\w.-]", "_", rollout.run_id)
     folder = f"{spec.name}/{run}/await_cold_start"

@@ -31,11 +31,10 @@ class Aftermath:
 def observe(rollout: Rollout, state: GroupState, ports: Ports) -> Aftermath:
     """Read what the ranks printed and how they ended."""
     spec = rollout.spec
-    where = cold_start_journal.place(spec.namespace, spec.name)
     group = replace(
         group_state.with_events(state, ports, spec.namespace),
         lives=cold_start_logs.read(state.lws, state.pods, ports, spec.namespace),
-        deaths=cold_start_journal.load(ports.cluster, where, rollout.attempt),
+        deaths=cold_start_journal.load(ports.cluster, spec.namespace, spec.name, rollout.attempt),
     )
     entry = record.load(ports.cluster, spec.namespace, spec.name).run(rollout.run_id)
     started = entry.step("await_cold_start") if entry else None

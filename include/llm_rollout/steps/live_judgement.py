@@ -61,8 +61,7 @@ class Note:
 def observe(rollout: Rollout, ports: Ports, switched: Traffic, state: GroupState) -> Judged:
     """Read the journal, the new leaders' counters, and the old ones' as long as nothing is noted of them."""
     spec, plan = rollout.spec, rollout.planned
-    where = live_journal.place(spec.namespace, spec.name)
-    journal = live_journal.load(ports.cluster, where, plan.revision_id, switched.switched_at)
+    journal = live_journal.load(ports.cluster, spec.namespace, spec.name, plan.revision_id, switched.switched_at)
     readings = live_metrics.of_group(spec, ports, state)
     if journal.entry is not None:
         return Judged(journal, readings)
@@ -97,7 +96,7 @@ def act(plan: Note, ports: Ports) -> None:
         Conflict: Somebody wrote since it was seen.
     """
     spec, standing = plan.rollout.spec, plan.entry.standing
-    live_journal.write(ports.cluster, live_journal.place(spec.namespace, spec.name), plan.journal.found, plan.entry)
+    live_journal.KIND.write(ports.cluster, spec.namespace, spec.name, plan.journal, plan.entry)
     if standing.windows:
         # A picture that cannot be kept must not stand in the way of a roll back.
         with suppress(Transient, Permanent):

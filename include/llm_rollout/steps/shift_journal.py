@@ -6,15 +6,13 @@ The share itself stands in the HTTPRoute. An entry speaks of one run and its can
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from llm_rollout.canary.live_readings import Reading
-from llm_rollout.ports import Cluster, Manifest
+from llm_rollout.ports import Cluster
 from llm_rollout.steps import journals
-from llm_rollout.steps.journals import Place
 
 
 class Entry(BaseModel):
@@ -42,34 +40,11 @@ class Entry(BaseModel):
     """Each metric's wealth after the windows, for the picture."""
 
 
-@dataclass(frozen=True)
-class Journal:
-    """The ConfigMap as seen once."""
-
-    found: Manifest | None = None
-    entry: Entry | None = None
+Journal = journals.Journal[Entry]
+KIND = journals.Kind("shift", TypeAdapter(Entry))
 
 
-_ENTRY = TypeAdapter(Entry)
-
-
-def place(namespace: str, model: str) -> Place:
-    """Where the shift of a model is noted."""
-    return Place(namespace, model, "shift")
-
-
-def load(cluster: Cluster, where: Place, run_id: str, revision_id: str) -> Journal:
+def load(cluster: Cluster, namespace: str, model: str, run_id: str, revision_id: str) -> Journal:
     """What is noted of this run's candidate."""
-    found = journals.read(cluster, where)
-    entry = journals.parsed(found, where, _ENTRY)
-    ours = entry is not None and (entry.run_id, entry.revision_id) == (run_id, revision_id)
-    return Journal(found, entry if ours else None)
-
-
-def write(cluster: Cluster, where: Place, found: Manifest | None, entry: Entry) -> None:
-    """Note it in place of what was seen.
-
-    Raises:
-        Conflict: Somebody wrote since it was seen.
-    """
-    journals.write(cluster, where, found, _ENTRY.dump_json(entry))
+    found = KIND.read(cluster, namespace, model)
+    return found.where(lambda entry: (entry.run_id, entry.revision_id) == (run_id, revision_id))

@@ -60,9 +60,8 @@ class Note:
 def observe(rollout: Rollout, ports: Ports, candidate: GroupState) -> Judged:
     """Read the journal and both revisions' counters."""
     spec = rollout.spec
-    where = shift_journal.place(spec.namespace, spec.name)
     return Judged(
-        shift_journal.load(ports.cluster, where, rollout.run_id, rollout.planned.revision_id),
+        shift_journal.load(ports.cluster, spec.namespace, spec.name, rollout.run_id, rollout.planned.revision_id),
         live_metrics.of_stable(rollout, ports),
         live_metrics.of_group(spec, ports, candidate),
     )
@@ -98,7 +97,7 @@ def act(plan: Note, ports: Ports) -> None:
         Conflict: Somebody wrote since it was seen.
     """
     spec, entry = plan.rollout.spec, plan.entry
-    shift_journal.write(ports.cluster, shift_journal.place(spec.namespace, spec.name), plan.journal.found, entry)
+    shift_journal.KIND.write(ports.cluster, spec.namespace, spec.name, plan.journal, entry)
     if entry.windows:
         run = re.sub(r"[^\w.-]", "_", plan.rollout.run_id)
         # A picture that cannot be kept must not stand in the way of a roll back.
