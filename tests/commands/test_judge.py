@@ -335,6 +335,21 @@ def test_a_huge_round_is_judged_in_rounds_up_to_the_cap(judge):
     assert "20000 of 20000 requests" in said[0]["sentence"]
 
 
+def steady(_source):
+    return {"ok": True, "ttft_ms": 300, "total_ms": 2190, "tokens": 64, "correct": True}
+
+
+@pytest.mark.parametrize("size", [10, 50, 5000])
+def test_times_that_never_vary_are_judged_in_rounds_of_any_size(judge, size):
+    config = {"round_pairs": size, "cap_pairs": 60_000}
+    ends = {}
+    for name, candidate in (("same", steady), ("dead", dead), ("slow", lambda _: steady(_) | {"ttft_ms": 400})):
+        _, said, _ = judge(line("a", pairs(60_000, stable=steady, candidate=candidate)), config=config)
+        ends[name] = said[0]["decision"], said[0]["metric"]
+
+    assert ends == {"same": ("promote", None), "dead": ("rollback", "errors"), "slow": ("rollback", "ttft")}
+
+
 def test_the_last_line_needs_no_newline(judge):
     assert judge(*rounds(3), end="")[1] == judge(*rounds(3))[1]
 

@@ -6,7 +6,7 @@ looks after every round, stops early or goes on longer than planned keeps that p
 
 from __future__ import annotations
 
-from math import atanh, sqrt, tanh
+from math import atanh, exp, log, sqrt, tanh
 from typing import NamedTuple
 
 Pot = tuple[float, float, float, float]
@@ -39,6 +39,7 @@ _POOR, _HELP = 0.02, 0.05
 """Bets that hold less than the first get the second out of the reserve: what went wrong early must not silence a pot
 for good."""
 _LEAST, _MOST = 1e-200, 1e12
+_LARGEST_LOGARITHM = log(1e100)
 
 
 def worth(pot: Pot) -> float:
@@ -95,9 +96,14 @@ def against_margin(pot: Pot, margin: float, seen: Net, stakes: Stakes) -> Pot:
         lost = 1 - stake
         won = 1 + stake * (margin + 1) / scale
         tied = 1 + stake * margin / scale
-        return float(lost**seen.worse * won**seen.better * tied**seen.equal)
+        return product((lost, seen.worse), (won, seen.better), (tied, seen.equal))
 
     return multiplied(pot, *map(factor, stakes))
+
+
+def product(*powers: tuple[float, int]) -> float:
+    """Of bases above 0, each to its power; at most 1e100, because rounds may have any number of pairs."""
+    return exp(min(sum([power * log(base) for base, power in powers]), _LARGEST_LOGARITHM))
 
 
 class Staggered(NamedTuple):

@@ -65,9 +65,10 @@ class ErrorRate:
         failed, answered = seen.candidate_failed, seen.pairs - seen.candidate_failed
 
         def factor(stake: float) -> float:
-            return float((1 + stake) ** failed * (1 - stake * limit / (1 - limit)) ** answered)
+            won = bets.product((1 + stake, failed), (1 - stake * limit / (1 - limit), answered))
+            return min(won, _LARGEST_FACTOR)
 
-        low, middle, high = (min(factor(stake), _LARGEST_FACTOR) for stake in STAKES)
+        low, middle, high = map(factor, STAKES)
         return bets.multiplied(pot, low, middle, high)
 
     def _promote(self, pot: Pot, seen: Counts) -> Pot:

@@ -93,7 +93,7 @@ class Quality:
 
         def factor(stake: float) -> float:
             bold = bets.BOLDNESS * stake
-            return float((1 - bold * bold) ** both * (1 + bold if net > 0 else 1 - bold) ** abs(net))
+            return bets.product((1 - bold * bold, both), (1 + bold if net > 0 else 1 - bold, abs(net)))
 
         return bets.multiplied(pot, factor(STAKES[0]), factor(STAKES[1]), factor(STAKES[2]))
 

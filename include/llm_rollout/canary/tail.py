@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +26,9 @@ _PROMOTED_FROM = {"p95": 0.93, "p99": 0.975}
 in 100 is too rare for 1,000 pairs to tell; from farther in, requests that stall pass for some that are merely slow."""
 _LARGEST = 5
 _DIGITS = 10_000
+_SAME = 1e-9
+"""Of the logarithms: a time at the limit is beyond it, whatever rounding does, or times that are all the same said
+nothing."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ def _usual(latest: Sequence[Sequence[float]], times: Times) -> _Usual:
 def _excess(sides: tuple[list[float], list[float]], limit: float, allowed: float) -> int:
     """Requests beyond the limit: the candidate's, with what it is allowed taken off, less stable's."""
     stable, candidate = sides
-    candidate_beyond = len(candidate) - bisect_right(candidate, limit + allowed)
-    return candidate_beyond - (len(stable) - bisect_right(stable, limit))
+    candidate_beyond = len(candidate) - bisect_left(candidate, limit + allowed - _SAME)
+    return candidate_beyond - (len(stable) - bisect_left(stable, limit - _SAME))
 
 
 def _kept(latest: tuple[tuple[float, ...], ...], stable_ttft: Sequence[float]) -> tuple[tuple[float, ...], ...]:
