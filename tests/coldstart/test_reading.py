@@ -75,8 +75,8 @@ def test_a_log_that_is_cut_at_its_end_shows_no_other_root_than_the_whole(name):
     weak = {None, "UNKNOWN", "PEER_LOST", "TIMEOUT", "RENDEZVOUS", "TERMINATED"}
     for text in texts_of(name).values():
         rows, whole = text.splitlines(keepends=True), class_of(read(text))
-        if "after-a-crash" in name or "crash-then" in name or whole in weak:
-            continue
+        if any(word in name for word in ("after-a-crash", "crash-then", "tokenizer-nowhere")) or whole in weak:
+            continue  # Only the end of its chain of errors tells whose path leads nowhere.
         shown = {class_of(read("".join(rows[:count]))) for count in range(0, len(rows), 3)}
         assert shown <= weak | {whole}
 

@@ -34,7 +34,7 @@ STOPPED: Final = re.compile(
 SAYS_NOTHING: Final = re.compile(
     r".{0,300}\bW\w*arning: |.{0,300}Warning: |\s*warnings\.warn|\[c10d\](?! The client socket has timed out)"
     r"|.*\b(?:[Rr]etrying|Trying again|will retry)\b|.*(?:leaked |NCCL INFO )|Exception ignored in"
-    r"|non-default args:|Error (?:parsing|retrieving|ignored in) |usage: |frame #\d+: "
+    r"|non-default args:|ld\.so: object .{0,300}: ignored|Error (?:parsing|retrieving|ignored in) |usage: |frame #\d+: "
     r"|Exception raised from \w+ at |vllm serve |\$ |\+ "
 )
 """Lines in which the words of a cause mean nothing: warnings, retries, usage texts, echoed commands."""

@@ -155,7 +155,8 @@ class Incidents:
 def _says_less(chained: Incident, last: Incident) -> bool:
     """Whether an exception says less than the one it led to."""
     bare = chained.strength is Strength.UNKNOWN and chained.strength >= last.strength
-    return bare or (last.strength is Strength.KNOWN and _ANSWER.match(chained.message) is not None)
+    nearer = chained.class_name == "MODEL_REF" and last.class_name == "TOKENIZER"
+    return bare or nearer or (last.strength is Strength.KNOWN and _ANSWER.match(chained.message) is not None)
 
 
 def _was_handled(incident: Incident) -> bool:

@@ -15,16 +15,13 @@ _TOKENIZER_FILES = re.compile(r"/tokenizers/|tokenization_|/tokenizer\w*\.py|/mi
 _CONFIG_FILES = re.compile(
     r"transformers_utils/(?:config|model_arch|configs/)|configuration_\w+\.py|hub/dataclasses\.py$"
 )
-_SERVERS_FLAGS = re.compile(r"/uvicorn/config\.py$")
+_FLAGS_FILES = re.compile(r"/uvicorn/config\.py$|/vllm/utils/argparse_utils\.py$")
 _REFUSED_SETTING = re.compile(r"(?:\w+\.)*(?:ValidationError: .* for (?P<of>\w*)Config\b|VLLMValidationError\b)")
 _REFUSING: Final = (
     ("PARALLEL_CFG", re.compile(r"/vllm/config/parallel\.py")),
     (
         "BAD_FLAG",
-        re.compile(
-            r"/vllm/(?:config(?:\.py|/)|engine/arg_utils\.py|entrypoints/cli/"
-            r"|utils/argparse_utils\.py)"
-        ),
+        re.compile(r"/vllm/(?:config(?:\.py|/)|engine/arg_utils\.py|entrypoints/cli/)"),
     ),
     ("MODEL_UNSUPPORTED", re.compile(r"/vllm/model_executor/layers/quantization/(?!utils/)")),
 )
@@ -83,4 +80,4 @@ def _told_by(text: str, file: str, function: str) -> str | None:
         return "TOKENIZER"
     if _CONFIG_FILES.search(file):
         return "CONFIG_BROKEN"
-    return "BAD_FLAG" if _SERVERS_FLAGS.search(file) else None
+    return "BAD_FLAG" if _FLAGS_FILES.search(file) else None

@@ -99,7 +99,8 @@ ROWS: Final = (
     sign("PARALLEL_CFG", r"parallel size \(\d+\) cannot be larger than|local_world_size \(\d+\) (?:must be|exceeds)"
           r"|replica size \(\d+\) exceeds|caused by too large tensor parallel size"
           r"|exceeds the total number of available"
-          r"|do not support external data parallel mode|must (?:not )?use --headless",
+          r"|do not support external data parallel mode|must (?:not )?use --headless"
+          r"|should not be called on follower node",
           "  Value error, Tensor parallel size (2) cannot be larger than the number of available GPUs (1)."),
     sign("PARALLEL_CFG", r"invalid device ordinal|DP adjusted local rank .* is out of bounds"
           r"|rank \d+ out of range for world_size|local.rank \d+ .*out of (?:range|bounds)",
