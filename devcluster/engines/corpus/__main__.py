@@ -1,6 +1,6 @@
 """``python -m devcluster.engines.corpus OUT [NAME…]``: provoke each start, or those named, and keep the logs in OUT.
 
-An hour on two cores with two at a time. Paths of this machine are rewritten; nothing else is.
+Two hours on two cores with two at a time (``CORPUS_AT_ONCE``). Paths of this machine are rewritten; nothing else is.
 """
 
 from __future__ import annotations
