@@ -34,6 +34,12 @@ def test_of_two_in_the_same_second_the_rank_that_lost_its_peer_is_not_the_first(
     assert first([cause("PEER_LOST", 5.0), cause("UNKNOWN", 5.0)]).class_name == "UNKNOWN"
 
 
+def test_of_two_errors_of_the_same_second_the_worker_s_is_the_first():
+    core, worker = Cause("ENGINE_BUG", "", "", at=5.0), Cause("ENGINE_BUG", "", "", at=5.0, in_worker=True)
+    assert first([core, worker]) is worker
+    assert first([Cause("ENGINE_BUG", "", "", at=4.0), worker]).at == 4.0
+
+
 def test_a_request_to_stop_is_never_the_first_cause():
     assert first([cause("TERMINATED", 1.0)]) is None
     assert first([cause("TERMINATED", 1.0), cause("PEER_LOST", 2.0)]).class_name == "PEER_LOST"

@@ -1,10 +1,12 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from devcluster.controlplane import python_path
 from llm_rollout.cli import main
 
 SAMPLES = Path(__file__).parents[1] / "fabric" / "reading" / "samples"
@@ -80,6 +82,7 @@ def test_the_command_reads_without_the_clients_of_clusters_and_hubs():
         "import sys\nfrom llm_rollout.fabric.reading import read\nread(b'')\n"
         "print([name for name in ('kubernetes', 'httpx', 'huggingface_hub') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    env = os.environ | {"PYTHONPATH": python_path()}
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, env=env)
 
     assert done.stdout == "[]\n"

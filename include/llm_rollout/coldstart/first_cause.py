@@ -200,11 +200,12 @@ def _from_command(words: str) -> tuple[dict[str, Any], bool]:
     return values, True
 
 
-def _place(cause: Cause, *, yearless: bool) -> tuple[bool, bool, float, bool]:
+def _place(cause: Cause, *, yearless: bool) -> tuple[bool, bool, float, bool, bool]:
     at = cause.at
     if at is not None and yearless and not _is_yearless(at):
         at = datetime.fromtimestamp(at, UTC).replace(year=lines.YEARLESS).timestamp()
-    return cause.class_name in CONSEQUENCES, at is None, at or 0.0, cause.class_name == "PEER_LOST"
+    follows = cause.class_name in CONSEQUENCES
+    return follows, at is None, at or 0.0, cause.class_name == "PEER_LOST", not cause.in_worker
 
 
 def _is_yearless(at: float) -> bool:

@@ -53,6 +53,8 @@ class _Trace:
 
     frames: list[tuple[str, str]] = field(default_factory=list)
     """File and function of each, the innermost last."""
+    code: str = ""
+    """The source line of the innermost frame."""
     open: bool = True
     """The exception itself is still to come."""
     ignored: bool = False
@@ -63,6 +65,8 @@ class _Trace:
 
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception|Exit|Interrupt|Timeout|Died|Expired)\b")
 _ANY_EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:: |$)")
+_WORDLESS = re.compile(r"(?:\w+\.)*[A-Z]\w*:?")
+"""An exception without a message: the line that raised it says more."""
 _NO_FAILURE = re.compile(r"(?:\w+\.)*(?:SystemExit|GeneratorExit|CancelledError|StopIteration|KeyboardInterrupt)\b")
 _FRAME = re.compile(r'  File "(?P<file>[^"\n]{1,500})", line \d+(?:, in (?P<function>.*))?')
 _LINKS: Final = ("The above exception was the direct cause", "During handling of the above exception")
@@ -103,6 +107,8 @@ class Incidents:
         elif trace is not None and text.startswith(_LINKS):
             trace.linked = True
         else:
+            if trace is not None and trace.open and text.startswith("    ") and text.strip(" ^~"):
+                trace.code = text.strip()
             return text.startswith("    ") or (trace is not None and trace.open and text.startswith("  "))
         return True
 
@@ -124,6 +130,8 @@ class Incidents:
         if trace.ignored or _NO_FAILURE.match(text):
             return None
         incident = trace.incident = _judged(line, text, order, trace.frames)
+        if _WORDLESS.fullmatch(text.strip()) and trace.code:
+            incident.message = f"{text.strip()} ({trace.code})"
         incident.soft = incident.soft or _was_handled(incident)
         incident.uncaught = line.level == "" and trace.frames[:1] != [] and trace.frames[0][1] == "<module>"
         chained = trace.chained

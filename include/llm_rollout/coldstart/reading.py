@@ -17,7 +17,8 @@ from llm_rollout.coldstart.words import CONSEQUENCES, LOG_PHASES, Cause, Progres
 
 _SILENT: Final = frozenset({"DEBUG", "INFO", "WARNING"})
 """Levels at which the words of a cause are advice."""
-_ENGINE_PARTS: Final = ("Engine", "Worker", "VllmWorker", "Ray", "rank")
+_WORKERS: Final = ("Worker", "VllmWorker", "RayWorker", "rank")
+_ENGINE_PARTS: Final = ("Engine", "Ray", *_WORKERS)
 _NO_ANSWER = re.compile(r"RPC call to \S+ timed out")
 """What a lost node looks like; where all ranks share one node, one of them is only slow."""
 _SEVERAL_NODES = re.compile(r"'nnodes': [2-9]|--nnodes[ =][2-9]|headless multiproc executor|node_rank_within_dp=[1-9]")
@@ -222,6 +223,7 @@ def _told(incident: Incident, year: int | None) -> Cause:
         remedy(incident.class_name),
         incident.line.number,
         lines.seconds(incident.line.stamp, year) if incident.line.stamp else None,
+        in_worker=incident.line.source.startswith(_WORKERS),
     )
 
 

@@ -58,6 +58,8 @@ class Cause:
     """Seconds since the epoch, where it is known."""
     source: str = ""
     """The pod or the file that it was read from."""
+    in_worker: bool = False
+    """Whether a worker process said it: of errors of one second, those of the engine core follow from it."""
 
 
 @dataclass(frozen=True)
