@@ -10,7 +10,7 @@ from types import MappingProxyType
 METRICS = ("errors", "ttft", "tail", "itl", "throughput", "quality")
 
 WEIGHTS: Mapping[str, float] = MappingProxyType(
-    {"errors": 0.32, "ttft": 0.36, "tail": 0.19, "quality": 0.1, "itl": 0.02, "throughput": 0.01}
+    {"errors": 0.3, "ttft": 0.42, "tail": 0.16, "quality": 0.09, "itl": 0.02, "throughput": 0.01}
 )
 """How the chance of a false rollback is shared out: wealth counts by these parts, brought to a sum of 1.
 

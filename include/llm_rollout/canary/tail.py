@@ -54,13 +54,13 @@ class Tail:
         changed["largest"] = bets.play_round(
             pots["largest"], largest_signs(times.ttft, tolerated, _LARGEST), bets.SCORES
         )
-        usual, sides = _usual(pots["latest"], times), (sorted(times.stable_ttft), sorted(times.candidate_ttft))
+        usual = _usual(pots["latest"], times)
         known = {name: log(limit) for name, limit in self.rules.history.items()}
         for name, limit in (usual.limits(_QUANTILES) | known).items():
-            changed[name] = bets.play_round(pots[name], _excess(sides, limit, tolerated))
+            changed[name] = bets.play_round(pots[name], _excess(times, limit, tolerated))
         for name, limit in usual.limits(_PROMOTED_FROM).items() if seen.healthy else ():
             promote, margin = f"promote_{name}", log(self.rules.margin[name])
-            changed[promote] = bets.play_round(pots[promote], -_excess(sides, limit, margin))
+            changed[promote] = bets.play_round(pots[promote], -_excess(times, limit, margin))
         return changed
 
     def worse(self, pots: Mapping[str, Any], totals: Counts) -> float:
@@ -99,9 +99,9 @@ def _usual(latest: Sequence[Sequence[float]], times: Times) -> _Usual:
     return _Usual(before, now - sum(before) / len(before) if before else 0.0)
 
 
-def _excess(sides: tuple[list[float], list[float]], limit: float, allowed: float) -> int:
+def _excess(times: Times, limit: float, allowed: float) -> int:
     """Requests beyond the limit: the candidate's, with what it is allowed taken off, less stable's."""
-    stable, candidate = sides
+    stable, candidate = times.stable_ttft, times.candidate_ttft
     candidate_beyond = len(candidate) - bisect_left(candidate, limit + allowed - _SAME)
     return candidate_beyond - (len(stable) - bisect_left(stable, limit - _SAME))
 

@@ -17,7 +17,10 @@ _CLOCK_MS = 0.01
 
 
 class Times(NamedTuple):
-    """Logarithms of the candidate's time over stable's, one for each pair that has both; TTFT of each side beside."""
+    """Logarithms of the candidate's time over stable's, one for each pair that has both; TTFT of each side beside.
+
+    All are sorted, because all that is done with them is done sooner then.
+    """
 
     ttft: list[float]
     itl: list[float]
@@ -56,16 +59,22 @@ def measure(pairs: Sequence[Pair]) -> Times:
             candidate_ttft.append(now)
         if not tokens or not tokens_now or total is None or total_now is None:
             continue
-        throughput.append(_log(total_now / tokens_now) - _log(total / tokens))
+        throughput.append(_log_ratio(total_now / tokens_now, total / tokens))
         if first is None or first_now is None or total < first or total_now < first_now:
             continue
         if tokens > 1 and tokens_now > 1:
-            itl.append(_log((total_now - first_now) / (tokens_now - 1)) - _log((total - first) / (tokens - 1)))
+            itl.append(_log_ratio((total_now - first_now) / (tokens_now - 1), (total - first) / (tokens - 1)))
+    for times in found:
+        times.sort()
     return found
 
 
 def _log(milliseconds: float) -> float:
     return log(milliseconds if milliseconds > _CLOCK_MS else _CLOCK_MS)  # noqa: FURB136 - max() takes twice as long
+
+
+def _log_ratio(now: float, before: float) -> float:
+    return log((now if now > _CLOCK_MS else _CLOCK_MS) / (before if before > _CLOCK_MS else _CLOCK_MS))  # noqa: FURB136 - as above
 
 
 def _like_with_like(pairs: Sequence[Pair]) -> list[Pair]:

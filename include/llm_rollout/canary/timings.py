@@ -20,13 +20,12 @@ class Slower(NamedTuple):
     """Sum of the logarithms of candidate over stable, each cut at a factor of 2."""
 
     def after(self, ratios: list[float]) -> Slower:
-        """With a round more."""
+        """With a round more, its ratios sorted."""
         if not ratios:
             return self
-        ordered = sorted(ratios)
-        less, more = _beyond_twice(ordered)
-        cut = sum(ordered[less : len(ordered) - more]) + (more - less) * _TWICE
-        longer = len(ordered) - bisect_right(ordered, 0.0)
+        less, more = _beyond_twice(ratios)
+        cut = sum(ratios[less : len(ratios) - more]) + (more - less) * _TWICE
+        longer = len(ratios) - bisect_right(ratios, 0.0)
         return Slower(self.pairs + len(ratios), self.longer + longer, self.log_ratio + cut)
 
 
@@ -44,7 +43,7 @@ class Timings(NamedTuple):
 
     def after(self, times: Times, warmup: int) -> Timings:
         """With a round more, and ``warmup`` pairs with TTFT within the warm-up."""
-        stable_slow, candidate_slow = _beyond_twice(sorted(times.ttft))
+        stable_slow, candidate_slow = _beyond_twice(times.ttft)
         return Timings(
             self.ttft.after(times.ttft),
             self.itl.after(times.itl),
@@ -55,6 +54,6 @@ class Timings(NamedTuple):
         )
 
 
-def _beyond_twice(ordered: list[float]) -> tuple[int, int]:
+def _beyond_twice(ratios: list[float]) -> tuple[int, int]:
     """How many of the sorted ratios are below a half, and how many above 2."""
-    return bisect_left(ordered, -_TWICE), len(ordered) - bisect_right(ordered, _TWICE)
+    return bisect_left(ratios, -_TWICE), len(ratios) - bisect_right(ratios, _TWICE)
