@@ -1,9 +1,9 @@
 """How much a comparison may ask of stable while stable serves users: pure decisions on what its metrics say.
 
 The room comes from vLLM's own gauges: what is free of the KV cache, and of the seats. It tells no number of seats, but
-a queue shows how many requests run at once when no more can. A gauge cannot tell what a request more costs those in
-flight, so the times of stable's own answers are watched as well: they are measured with a single request in flight, and
-the number in flight only grows while they stay near that.
+a queue shows how many requests run at once when no more can; until there was one, stable is only known to bear what its
+users ask. A gauge cannot tell what a request more costs those in flight, so the times of stable's own answers are
+watched as well: they are measured with a single request in flight, and the number only grows while they stay near that.
 """
 
 from __future__ import annotations
@@ -83,9 +83,11 @@ class Seats:
             return Seats(seen.running)
         return self if self.known is None else Seats(max(self.known * _FORGOTTEN, seen.running))
 
-    def free(self, seen: Load, ours: int) -> float:
-        """What others leave."""
-        return inf if self.known is None else self.known - max(0.0, seen.running - ours)
+    def free(self, others: float) -> float:
+        """What others leave; before a queue came up, as much again as they have: stable is seen to bear that."""
+        if self.known is not None:
+            return self.known - others
+        return others or inf
 
 
 def queues(seen: Load, limits: Limits) -> bool:
@@ -103,10 +105,12 @@ def room(seen: Load | None, ours: int, limits: Limits, seats: Seats) -> int:
         return min(1, limits.most)
     if queues(seen, limits) or seen.cache_usage >= FULL:
         return 0
-    if seen.running <= ours:
-        return max(1, _part(limits, seats.free(seen, ours)))  # Nobody else is there.
-    cached = (1 - seen.cache_usage) * seen.running / seen.cache_usage if seen.cache_usage else inf
-    return max(0, min(max(1, _part(limits, cached)), _part(limits, seats.free(seen, ours))))
+    others = max(0.0, seen.running - ours)
+    seated = _part(limits, seats.free(others))
+    if not others or seats.known is None:
+        seated = max(1, seated)  # One is no matter to seats that nobody wants, or that nobody has seen full.
+    cached = (1 - seen.cache_usage) * seen.running / seen.cache_usage if others and seen.cache_usage else inf
+    return max(0, min(seated, max(1, _part(limits, cached))))
 
 
 def _part(limits: Limits, free: float) -> int:
@@ -118,8 +122,8 @@ def _part(limits: Limits, free: float) -> int:
 class Pace:
     """How many requests may be in flight as far as stable shows; begins with one, to learn what is usual.
 
-    The number doubles until something has been felt; then it grows by one, and after every time that something is felt
-    it takes twice as many quiet rounds to grow again: whoever tries where the limit is lets users feel it.
+    The number grows by one after a quiet round, and is halved when something is felt; every time that happens it takes
+    twice as many quiet rounds to grow again: whoever tries where the limit is lets users feel it.
     """
 
     slots: int = 1
@@ -160,7 +164,7 @@ class Pace:
         quiet = self.quiet + 1
         if self.felt and quiet < min(2 ** (self.felt - 1), MOST_QUIET_ROUNDS):
             return replace(self, quiet=quiet)
-        slots = min(self.slots + 1 if self.felt else 2 * self.slots, most)
+        slots = min(self.slots + 1, most)
         return replace(self, slots=slots, seen=self.seen if slots == self.slots else (), quiet=0)
 
 
