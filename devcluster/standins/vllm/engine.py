@@ -131,21 +131,33 @@ class Engine:
             except EngineDeadError as error:
                 self.die(str(error))
                 return
-            time.sleep(max(0.0, self._faults.step_seconds - (time.monotonic() - started)))
+            self._rest(started + self._faults.step_seconds)
+
+    def _rest(self, until: float) -> None:
+        """Let a step last until then; first tokens that were held back are not late for that."""
+        while (left := until - time.monotonic()) > 0:
+            with self._changed:
+                self._release()
+                due = self._next_release_seconds()
+            time.sleep(left if due is None else min(left, due))
 
     def _ready(self) -> list[Sequence]:
         """Admit what fits, hand out first tokens that were held back long enough, return what can go on."""
-        now = time.monotonic()
         while self._waiting and len(self._running) < self._max_num_seqs:
             sequence = self._waiting.popleft()
-            sequence.scheduled_at = now
+            sequence.scheduled_at = time.monotonic()
             self._running.append(sequence)
         self._not_admitted = len(self._waiting)
+        self._release()
+        return [s for s in self._running if s.held is None and not (s.stalls and s.generated >= _STALL_AFTER_TOKENS)]
+
+    def _release(self) -> None:
+        """Hand out the first tokens that were held back long enough."""
+        now = time.monotonic()
         for sequence in [running for running in self._running if running.held and running.not_before <= now]:
             output, sequence.held = sequence.held, None
             if output is not None:
                 self._hand_out(sequence, output)
-        return [s for s in self._running if s.held is None and not (s.stalls and s.generated >= _STALL_AFTER_TOKENS)]
 
     def _next_release_seconds(self) -> float | None:
         times = [sequence.not_before for sequence in self._running if sequence.held]
