@@ -169,7 +169,7 @@ class Model:
         return Rollout(_spec(self.name, serving, canary), run_id, f"{run_id}/1", run_id)
 
 
-def evaluate(rollout: Rollout, ports: Ports, watch: Watch) -> Done | Fail:
+def evaluate(rollout: Rollout, ports: Ports, watch: Watch, look_seconds: float = LOOK_SECONDS) -> Done | Fail:
     """Look as a trigger does, and go on as a task does, until the comparison has ended."""
     end = time.monotonic() + rollout.spec.canary.deadline_seconds + _OVERTIME_SECONDS
     while time.monotonic() < end:
@@ -180,7 +180,7 @@ def evaluate(rollout: Rollout, ports: Ports, watch: Watch) -> Done | Fail:
             if not isinstance(verdict, Wait):
                 return verdict
             watch(verdict.progress)
-        time.sleep(LOOK_SECONDS)
+        time.sleep(look_seconds)
     return runner.past_deadline(EVALUATE, rollout, ports, time.time, rollout.spec.canary.deadline_seconds)
 
 

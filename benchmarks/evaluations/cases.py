@@ -90,10 +90,11 @@ class Case:
 
 def struck(strike: Callable[..., Strike], *sides: str, at_pairs: int, ends: tuple[str, ...]) -> Case:
     """Something that happens to sides for good, in a comparison that must not wait an hour for them."""
-    soon = {"deadline_seconds": 300 if STABLE not in sides else 180}
+    held = STABLE in sides
     return Case(
-        ends, ("errors",), strike=strike(*sides), strike_at_pairs=at_pairs, strikes_stable=STABLE in sides, canary=soon
-    )
+        ends, ("errors",), strike=strike(*sides), strike_at_pairs=at_pairs, strikes_stable=held,
+        canary={"deadline_seconds": 150 if held else 300}, runs=2 if held else 3,
+    )  # fmt: skip
 
 
 AS_GOOD = "A/A"

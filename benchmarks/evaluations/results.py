@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.evaluations.arena import Judged
 from benchmarks.evaluations.interruptions import Disturbed
-from benchmarks.evaluations.pressure import Felt
+from benchmarks.evaluations.pressure import Window
 from benchmarks.evaluations.users import Request
 
 
@@ -20,7 +19,7 @@ class Results:
 
     ends: dict[str, list[Judged]] = field(default_factory=dict)
     interrupted: dict[str, dict[str, Disturbed]] = field(default_factory=dict)
-    users: dict[str, list[Felt]] = field(default_factory=dict)
+    users: dict[str, list[list[Window]]] = field(default_factory=dict)
 
 
 def load(path: Path | None) -> Results:
@@ -34,7 +33,7 @@ def load(path: Path | None) -> Results:
             name: {way: Disturbed(Judged(**one.pop("judged")), **one) for way, one in ways.items()}
             for name, ways in value["interrupted"].items()
         },
-        {name: [_felt(one) for one in some] for name, some in value["users"].items()},
+        {name: [[_window(one) for one in felt] for felt in some] for name, some in value["users"].items()},
     )
 
 
@@ -46,8 +45,5 @@ def save(path: Path | None, results: Results) -> None:
         beside.replace(path)
 
 
-def _felt(value: dict[str, Any]) -> Felt:
-    requests: dict[str, Sequence[dict[str, Any]]] = value["requests"]
-    return Felt(
-        {phase: [Request(**one) for one in some] for phase, some in requests.items()}, Judged(**value["judged"])
-    )
+def _window(value: dict[str, Any]) -> Window:
+    return Window(**{**value, "requests": [Request(**one) for one in value["requests"]]})

@@ -16,7 +16,7 @@ from benchmarks.evaluations.arena import Judged
 from benchmarks.evaluations.cases import AS_GOOD, CASES, PROMOTE, ROLLBACK
 from benchmarks.evaluations.interruptions import Disturbed
 from benchmarks.evaluations.playing import spread
-from benchmarks.evaluations.pressure import MOST_RISE, PHASES, Felt
+from benchmarks.evaluations.pressure import MOST_RISE, Felt
 from benchmarks.evaluations.results import Results
 from llm_rollout.canary.back_pressure import percentile
 
@@ -69,7 +69,8 @@ def _went_on(one: Disturbed) -> bool:
 
 
 def _felt_little(some: Sequence[Felt]) -> bool:
-    return median(map(pressure.rise, some)) <= MOST_RISE and not any(pressure.failed(some, phase) for phase in PHASES)
+    windows = [window for felt in some for window in felt]
+    return pressure.middle_rise(some) <= MOST_RISE and not pressure.failed(windows)
 
 
 def _tables(results: Results) -> dict[str, Rows]:
@@ -117,24 +118,28 @@ def _interrupted(results: Results) -> Rows:
 
 
 def _users(results: Results) -> Rows:
-    head = ["stable has", "", "users' requests", "failed", "p50 in ms", "p99 in ms", "p99 over quiet, median", "each"]
-    rows = [[*head, "load", "goal"]]
-    for name, some in results.users.items():
-        for phase in PHASES if some else ():
-            times = pressure.times(some, phase)
-            rows.append([
-                name,
-                phase,
-                str(sum(len(one.requests[phase]) for one in some)),
-                str(pressure.failed(some, phase)),
-                f"{percentile(times, 0.5):.0f}",
-                f"{percentile(times, 0.99):.0f}",
-                f"{median(pressure.rise(one, phase) for one in some):.2f}",
-                ", ".join(f"{pressure.rise(one, phase):.2f}" for one in some),
-                spread([one.judged.load for one in some]),
-                _word(_felt_little(some)) if phase == "during" else "",
-            ])  # fmt: skip
-    return rows
+    head = ["stable has", "candidate", "users' requests", "failed", "p50 in ms", "p99 in ms", "p99 over the rests"]
+    rows = [[*head, "median", "pairs a minute", "load", "goal"]]
+    played = {name: some for name, some in results.users.items() if some}
+    return rows + [[name, *_felt(some, compared=way)] for name, some in played.items() for way in (False, True)]
+
+
+def _felt(some: Sequence[Felt], *, compared: bool) -> list[str]:
+    windows = [window for felt in some for window in felt if window.compared is compared]
+    times = [one for window in windows for one in window.times]
+    over = [one for felt in some for one in (pressure.rises(felt) if compared else pressure.noise(felt))]
+    return [
+        "compared" if compared else "rests",
+        str(sum(len(window.requests) for window in windows)),
+        str(pressure.failed(windows)),
+        f"{percentile(times, 0.5):.0f}",
+        f"{percentile(times, 0.99):.0f}",
+        ", ".join(f"{one:.2f}" for one in over),
+        f"{median(over):.2f}",
+        f"{60 * median(window.pairs / window.seconds for window in windows):.0f}",
+        spread([window.load for window in windows]),
+        _word(_felt_little(some)) if compared else "",
+    ]
 
 
 def _word(met: bool) -> str:  # noqa: FBT001 - printed as it is

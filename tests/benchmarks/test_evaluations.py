@@ -8,7 +8,7 @@ from benchmarks.evaluations import results, tables
 from benchmarks.evaluations.arena import Judged
 from benchmarks.evaluations.cases import AS_GOOD, CASES
 from benchmarks.evaluations.interruptions import UNDISTURBED, Disturbed, Life, Told
-from benchmarks.evaluations.pressure import Felt
+from benchmarks.evaluations.pressure import Window
 from benchmarks.evaluations.results import Results
 from benchmarks.evaluations.users import Request
 
@@ -17,9 +17,10 @@ BACK = Judged("rollback", "errors", 400, 30.0, "worse")
 
 
 def felt(during):
-    """A hundred requests in each phase, at 300 ms but for a few while comparing."""
+    """A comparison between two rests, a hundred requests in each, at 300 ms but for a few while comparing."""
     quiet = [Request(0.0, 300.0, "", late=False)] * 100
-    return Felt({"before": quiet, "during": [*quiet[3:], *during], "after": quiet}, PROMOTED)
+    rest = Window(False, quiet, 100.0, 0, 1.0)
+    return [rest, Window(True, [*quiet[3:], *during], 100.0, 200, 1.0), rest]
 
 
 def slow(ttft_ms, **changes):
