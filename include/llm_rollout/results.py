@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +83,6 @@ def _short(step: str, rollout: Rollout, ports: Ports, evidence: Mapping[str, Any
     text = json.dumps(evidence, default=str)
     if len(text) <= MOST_EVIDENCE_BYTES:
         return dict(json.loads(text))
-    run = re.sub(r"[^\w.-]", "_", rollout.run_id)
-    address = ports.evidence.put(f"{rollout.spec.name}/{run}/{step}.json", text)
+    address = ports.evidence.put(rollout.evidence_path(f"{step}.json"), text)
     small = {key: value for key, value in evidence.items() if len(json.dumps(value, default=str)) <= _SHORT_BYTES}
     return {**dict(json.loads(json.dumps(small, default=str))), "full": address}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -66,6 +67,11 @@ class Rollout:
     def under(self, plan: RolloutPlan) -> Rollout:
         """The same run with the plan that stands in the record, and the spec in it."""
         return replace(self, spec=plan.spec, plan=plan)
+
+    def evidence_path(self, name: str) -> str:
+        """Where in the evidence store this run keeps something."""
+        run = re.sub(r"[^\w.-]", "_", self.run_id)
+        return f"{self.spec.name}/{run}/{name}"
 
     @property
     def is_return(self) -> bool:

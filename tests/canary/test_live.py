@@ -3,7 +3,7 @@ import random
 import pytest
 
 from devcluster.standins.vllm.metrics import Metrics
-from llm_rollout.canary import live
+from llm_rollout.canary import live, trail
 from llm_rollout.canary.live import Limit
 from llm_rollout.canary.live_readings import Reading, Times, parse
 
@@ -194,7 +194,7 @@ def test_the_trail_stays_short():
     for window in range(1, 1000):
         standing = live.after(standing, {"leader": Reading(window)}, float(window), ALPHA)
 
-    assert live.KEPT_TRAIL / 2 <= len(standing.trail) <= live.KEPT_TRAIL
+    assert len(standing.trail) == len(trail.points(standing.windows)) <= trail.MOST_POINTS + 1
 
 
 def test_series_of_engines_are_summed_and_what_clients_broke_off_is_left_out():

@@ -8,6 +8,7 @@ from llm_rollout.canary.comparison import compare
 from llm_rollout.canary.rotation import Reply, Rotation
 from llm_rollout.canary.rules import Rules
 from llm_rollout.canary.task_set import Task
+from llm_rollout.canary.trail import Trail
 
 TASKS = tuple(Task(str(number), "yes", f"{number}?") for number in range(400))
 RULES = Rules(cap_pairs=1000, tasks=len(TASKS))
@@ -42,11 +43,14 @@ def play(servers, state=None, stop_after=None):
     """A comparison, killed after some rounds: what it ended with, and the states it printed."""
     rotation, states = Rotation(TASKS, 1), []
     begun = resumption.unpack(state, OF) if state else None
+    trail = begun.trail if begun else Trail()
     if begun:
         rotation.move_to(begun.rotation)
 
     def tell(standing):
-        states.append(resumption.pack(standing, rotation, OF))
+        nonlocal trail
+        trail = trail.after(RULES, standing)
+        states.append(resumption.pack(standing, rotation, trail, OF))
         if stop_after == len(states):
             raise KeyboardInterrupt
 
@@ -65,9 +69,10 @@ def test_a_comparison_killed_after_any_round_ends_as_one_that_was_not(worse):
     for killed_after in range(1, len(states)):
         before, after = Servers(**worse), Servers(**worse)
         _, printed = play(before, stop_after=killed_after)
-        resumed, _ = play(after, state=printed[-1])
+        resumed, further = play(after, state=printed[-1])
 
         assert resumed == whole
+        assert further[-1] == states[-1], "the same pots, and the same way to them"
         assert before.asked + after.asked == uninterrupted.asked
 
 

@@ -69,6 +69,9 @@ def test_progress_says_where_each_pot_stands(server, evaluate):
     assert [line["pairs"] for line in lines[:-1]] == [50, 100, 150, 200, 250, 300, 350]
     assert [line["decision"] for line in lines[:-1]] == ["continue"] * 6 + ["promote"]
     assert lines[0]["pots"].keys() == {"errors", "quality"}
+    trail, reached = lines[-1]["trail"], [line["pots"]["errors"]["not_worse"] for line in lines[:-1]]
+    assert trail["rounds"] == [1, 2, 3, 4, 5, 6, 7]
+    assert trail["not_worse"]["errors"] == pytest.approx(reached, rel=0.06)
 
 
 def test_worse_answers_are_rolled_back_by_name_after_one_pass(server, evaluate):
@@ -209,6 +212,7 @@ def test_a_run_goes_on_with_the_state_that_another_printed(server, evaluate):
     assert [line["pairs"] for line in resumed] == [200, 250, 300, 350, 350]
     assert [line["pots"] for line in resumed[:-1]] == [line["pots"] for line in whole[3:-1]]
     assert resumed[-1]["sentence"] == whole[-1]["sentence"]
+    assert resumed[-1]["trail"] == whole[-1]["trail"]
     assert "state" not in whole[-1]
 
 
@@ -229,6 +233,7 @@ def test_a_comparison_that_ran_out_of_time_says_how_to_go_on(server, evaluate, m
 
     assert lines[-1]["decision"] == "undecided"
     assert lines[-1]["state"] == lines[-2]["state"]
+    assert "trail" not in lines[-1], "the state holds it, and the record has no room for both"
 
 
 @pytest.mark.parametrize("state", ["nonsense", "other"])

@@ -1,5 +1,11 @@
 import pytest
 
+from llm_rollout.canary import resumption
+from llm_rollout.canary.judge import Judge
+from llm_rollout.canary.rotation import Rotation
+from llm_rollout.canary.rules import Rules
+from llm_rollout.canary.task_set import Task
+from llm_rollout.canary.trail import Trail
 from llm_rollout.job_output import JobOutput
 from llm_rollout.manifests.canary_job import canary_job, resumed_from
 from llm_rollout.steps import evaluate_canary
@@ -41,6 +47,39 @@ def test_undecided_says_which_field_to_raise(rollout):
     verdict = evaluate_canary.decide(rollout, judged(rollout, "undecided"), NOW)
 
     assert "canary.max_pairs above 3000" in verdict.remedy
+
+
+def pots(rounds):
+    worse = {"errors": tuple(1.0 + number for number in range(rounds))}
+    return Trail(rounds, worse["errors"], worse, worse)
+
+
+def test_the_pots_are_drawn_and_the_verdict_says_where(rollout, world):
+    seen = judged(rollout, "rollback", trail=pots(3).as_json())
+
+    kept = evaluate_canary.keep(rollout, seen, world.ports)
+    verdict = evaluate_canary.decide(rollout, kept, NOW)
+
+    assert "roll back when together at 20" in world.evidence.kept["chat/run/evaluate_canary.svg"]
+    assert verdict.evidence["chart"].endswith("chat/run/evaluate_canary.svg")
+    assert verdict.evidence["trail"]["worse"] == {"errors": (1.0, 2.0, 3.0)}
+
+
+def test_a_comparison_that_runs_is_drawn_as_far_as_it_is(rollout, world):
+    standing, rotation = Judge(Rules()).begin(), Rotation((Task("a", "1", "1?"),), 1)
+    said = resumption.pack(standing, rotation, pots(2), "any")
+
+    evaluate_canary.keep(rollout, running(rollout, said=said), world.ports)
+
+    assert "2 rounds of 50 pairs" in world.evidence.kept["chat/run/evaluate_canary.svg"]
+
+
+@pytest.mark.parametrize("said", ["", "of another version"])
+def test_nothing_is_drawn_of_what_cannot_be_read(rollout, world, said):
+    seen = running(rollout, said=said)
+
+    assert evaluate_canary.keep(rollout, seen, world.ports) == seen
+    assert world.evidence.kept == {}
 
 
 @pytest.mark.parametrize(("decision", "expected"), [("promote", Done), ("rollback", Act), ("undecided", Act)])

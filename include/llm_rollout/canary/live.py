@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from llm_rollout.canary import bets
+from llm_rollout.canary import bets, trail
 from llm_rollout.canary.bets import STAKES, Pot
 from llm_rollout.canary.live_readings import Reading, total_since
 
@@ -50,8 +50,6 @@ and bets that were placed at the switch have lost nearly all by then."""
 _NEW: Pot = ((1 - KEPT_BACK) / 3, (1 - KEPT_BACK) / 3, (1 - KEPT_BACK) / 3, KEPT_BACK)
 _PATIENCE_WINDOWS = 20
 """Half of what is kept back is staked in the first so many windows, half of the rest in twice as many, and so on."""
-KEPT_TRAIL = 120
-"""Windows in the trail; when there are more, every second one is left out."""
 
 
 class Limit(NamedTuple):
@@ -156,7 +154,7 @@ def after(standing: Standing, readings: Mapping[str, Reading], now: float, alpha
     crossed = standing.crossed or (
         max(held, key=lambda name: WEIGHTS[name] * held[name]) if wealth(moved) >= 1 / alpha else ""
     )
-    return replace(moved, trail=_thinned((*standing.trail, held)), crossed=crossed)
+    return replace(moved, trail=trail.thinned(standing.trail, held, moved.windows), crossed=crossed)
 
 
 def by_metric(standing: Standing) -> dict[str, float]:
@@ -224,7 +222,3 @@ def _staked(pot: Pot, windows: int) -> Pot:
 
 def _added(one: Seen, more: Seen) -> Seen:
     return Seen(one.bad + more.bad, one.of + more.of, one.seconds + more.seconds)
-
-
-def _thinned(trail: tuple[Mapping[str, float], ...]) -> tuple[Mapping[str, float], ...]:
-    return trail if len(trail) <= KEPT_TRAIL else trail[1::2]

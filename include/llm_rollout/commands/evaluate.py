@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llm_rollout.canary.rotation import Reply, Rotation
     from llm_rollout.canary.rules import Rules
     from llm_rollout.canary.task_set import Task
+    from llm_rollout.canary.trail import Trail
     from llm_rollout.spec import Canary
 
 SUMMARY = "compare a candidate with the stable revision on the same prompts"
@@ -97,6 +98,7 @@ class _Begun:
 
     rotation: Rotation
     standing: Standing | None
+    trail: Trail
     asked_of: str
     graded: int
 
@@ -104,18 +106,19 @@ class _Begun:
 def _begun(options: argparse.Namespace, config: Canary, tasks: tuple[Task, ...]) -> _Begun:
     from llm_rollout.canary import resumption, task_set  # noqa: PLC0415 - as above
     from llm_rollout.canary.rotation import Rotation  # noqa: PLC0415
+    from llm_rollout.canary.trail import Trail  # noqa: PLC0415
 
     rotation, seed = Rotation(tasks, _seed(options)), _seed(options)
     asked_of = digest([options.candidate, options.stable, config.model_dump(), seed, [asdict(task) for task in tasks]])
-    standing = None
+    standing, trail = None, Trail()
     if options.resume:
         try:
             position = resumption.unpack(options.resume, asked_of)
             rotation.move_to(position.rotation)
         except ValueError as error:
             raise Permanent(f"--resume: {error}") from None
-        standing = position.standing
-    return _Begun(rotation, standing, asked_of, task_set.graded(tasks))
+        standing, trail = position.standing, position.trail
+    return _Begun(rotation, standing, trail, asked_of, task_set.graded(tasks))
 
 
 def _compare(pairs: Pairs, begun: _Begun, config: Canary) -> None:
@@ -123,7 +126,7 @@ def _compare(pairs: Pairs, begun: _Begun, config: Canary) -> None:
     from llm_rollout.canary.comparison import compare  # noqa: PLC0415
 
     rules, kept = _rules(config, begun.graded), reporting.Kept()
-    states: dict[str, str] = {}
+    trail, states = begun.trail, {}
 
     def ask(some: Sequence[Task]) -> list[tuple[Reply, Reply]] | None:
         replies = pairs.ask(some)
@@ -131,14 +134,17 @@ def _compare(pairs: Pairs, begun: _Begun, config: Canary) -> None:
         return replies
 
     def say(standing: Standing) -> None:
+        nonlocal trail
+        trail = trail.after(rules, standing)
         goes_on = standing.decision.outcome == "continue"
-        states["state"] = resumption.pack(standing, begun.rotation, begun.asked_of)
+        states["state"] = resumption.pack(standing, begun.rotation, trail, begun.asked_of)
         tell(reporting.progress(rules, standing) | _pressure(pairs) | (states if goes_on else {}))
 
     standing = compare(rules, begun.rotation, ask, say, begun.standing)
     report = reporting.report(standing.decision, standing.totals.pairs, standing.rounds, *kept.sides(standing))
     out_of_time = standing.decision.outcome == "undecided" and standing.totals.pairs < rules.cap_pairs
-    tell(report | _pressure(pairs) | (states if out_of_time else {}))
+    # The state holds the trail as well, and the record has no room for both.
+    tell(report | _pressure(pairs) | (states if out_of_time else {"trail": trail.as_json()}))
 
 
 def _rules(config: Canary, graded: int) -> Rules:

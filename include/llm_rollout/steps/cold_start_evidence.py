@@ -7,26 +7,16 @@ changed is written again: a log when its phase changes, when its container ends,
 from __future__ import annotations
 
 import json
-import re
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from weakref import WeakKeyDictionary
 
-from llm_rollout import names
 from llm_rollout.coldstart import deaths, happened, starting, timeline
 from llm_rollout.coldstart.lives import Life
 from llm_rollout.coldstart.secrets import without_keys
-from llm_rollout.ports import Manifest, PodLogs, Ports
+from llm_rollout.ports import Manifest, Ports
 from llm_rollout.rollout import Rollout
-from llm_rollout.steps import cold_start_journal
+from llm_rollout.steps import cold_start_journal, kept_files
 from llm_rollout.steps.group_state import GroupState
-
-_MOST_PATHS = 1024
-_written: WeakKeyDictionary[PodLogs, OrderedDict[str, tuple[str, str]]] = WeakKeyDictionary()
-"""Digest and address of what was written last under each path, for each connection of this process; after a restart
-all is written once more."""
 
 
 def keep(rollout: Rollout, seen: GroupState, ports: Ports) -> GroupState:
@@ -40,18 +30,19 @@ def keep(rollout: Rollout, seen: GroupState, ports: Ports) -> GroupState:
     ends = deaths.find(seen.lives, seen.events)
     cold_start_journal.note(ports.cluster, spec.namespace, spec.name, rollout.attempt, ends)
     known = {death.key: death for death in (*seen.deaths, *ends)}
-    run = re.sub(r"[^\w.-]", "_", rollout.run_id)
-    folder = f"{spec.name}/{run}/await_cold_start"
+    folder = rollout.evidence_path("await_cold_start")
     now = replace(seen, deaths=tuple(known.values()))
     for life in seen.lives:
         if life.text:
-            _put(f"{folder}/{life.name}.{life.uid[:8]}.{life.restart}.log", _stage_of(life), partial(_log, life), ports)
+            kept_files.put(
+                ports, f"{folder}/{life.name}.{life.uid[:8]}.{life.restart}.log", _stage_of(life), partial(_log, life)
+            )
     group = _group(now)
-    _put(f"{folder}/group.json", group, lambda: group, ports)
+    address = kept_files.put(ports, f"{folder}/group.json", group, lambda: group)
     if seen.lives:
         stages = [[life.uid, *_stage_of(life)] for life in seen.lives]
-        _put(f"{folder}/timeline.svg", stages, partial(_picture, now), ports)
-    return replace(now, kept_at=_memory(ports)[f"{folder}/group.json"][1].rpartition("/")[0])
+        kept_files.put(ports, f"{folder}/timeline.svg", stages, partial(_picture, now))
+    return replace(now, kept_at=address.rpartition("/")[0])
 
 
 def _log(life: Life) -> str:
@@ -60,20 +51,6 @@ def _log(life: Life) -> str:
 
 def _picture(seen: GroupState) -> str:
     return timeline.svg(timeline.spans(seen.lives, seen.events), deaths.latest_generation(seen.deaths))
-
-
-def _put(path: str, stage: object, text: Callable[[], str], ports: Ports) -> None:
-    """Write unless it was written at the same ``stage``: small changes are not worth a write."""
-    digest, memory = names.digest(stage), _memory(ports)
-    if path not in memory or memory[path][0] != digest:
-        memory[path] = (digest, ports.evidence.put(path, text()))
-    memory.move_to_end(path)
-    while len(memory) > _MOST_PATHS:
-        memory.popitem(last=False)
-
-
-def _memory(ports: Ports) -> OrderedDict[str, tuple[str, str]]:
-    return _written.setdefault(ports.logs, OrderedDict())
 
 
 def _stage_of(life: Life) -> list[object]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from llm_rollout import record
+from llm_rollout.canary import resumption
+from llm_rollout.canary.trail import Trail
 from llm_rollout.manifests.canary_job import canary_job, resumed_from
 from llm_rollout.ports import Manifest, Ports
 from llm_rollout.record import Record, StepResult
 from llm_rollout.rollout import Rollout
-from llm_rollout.steps import jobs, pod_state
+from llm_rollout.steps import jobs, kept_files, pod_state
 from llm_rollout.steps.jobs import Delete, Finished, JobSeen
 from llm_rollout.verdict import Act, Done, Fail, Verdict, Wait
 
@@ -30,6 +33,8 @@ class Seen:
 
     job: JobSeen
     kept: str = ""
+    chart: str = ""
+    """Where the picture of the pots lies, once there is one."""
 
     @property
     def state(self) -> str:
@@ -55,11 +60,21 @@ def observe(rollout: Rollout, ports: Ports) -> Seen:
     return Seen(jobs.observe(rollout, ports, _job(rollout)["metadata"]["name"]), kept)
 
 
+def keep(rollout: Rollout, seen: Seen, ports: Ports) -> Seen:
+    """Draw the pots over the rounds, anew after each of them, and say where the picture lies."""
+    trail, canary = _trail(seen), rollout.spec.canary
+    if trail is None:
+        return seen
+    picture = partial(trail.draw, canary.alpha, canary.beta, f"rounds of {canary.round_pairs} pairs")
+    path = rollout.evidence_path(f"{_STEP}.svg")
+    return replace(seen, chart=kept_files.put(ports, path, trail.as_json(), picture))
+
+
 def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
     """Promote is done; everything else stops the rollout, and a bad result of an earlier try is measured again."""
     outcome = jobs.settle(rollout, seen.job, (_job(rollout, seen.kept),), now)
     if isinstance(outcome, Finished):
-        verdict = _judge(rollout, outcome.report)
+        verdict = _judge(rollout, {**outcome.report, **({"chart": seen.chart} if seen.chart else {})})
         again = isinstance(verdict, Fail) and not outcome.this_try
         return jobs.replace(outcome.job, "judged in an earlier try") if again else verdict
     if isinstance(outcome, Fail):
@@ -76,6 +91,16 @@ def act(plan: object, ports: Ports) -> None:
         record.update(ports.cluster, spec.namespace, spec.name, lambda found: _holding(found, plan))
     else:
         jobs.act(plan, ports)
+
+
+def _trail(seen: Seen) -> Trail | None:
+    """What the report says, and until there is one what the newest state says."""
+    try:
+        if found := seen.job.output.report.get("trail"):
+            return Trail.from_json(found)
+        return resumption.read(seen.state).trail if seen.state else None
+    except ValueError:
+        return None
 
 
 def _job(rollout: Rollout, state: str = "") -> Manifest:
@@ -117,7 +142,7 @@ def _with_state(outcome: Wait | Fail, state: str) -> Wait | Fail:
 
 
 def _judge(rollout: Rollout, report: Mapping[str, Any]) -> Done | Fail:
-    if not report:
+    if "decision" not in report:
         return Fail("the Job ended without a report: its output is gone", "clear this task: it compares again")
     evidence, sentence = dict(report), report["sentence"]
     if report["decision"] == "promote":

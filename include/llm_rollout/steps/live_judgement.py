@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm_rollout import record
-from llm_rollout.canary import chart, live
+from llm_rollout.canary import chart, live, trail
+from llm_rollout.canary.chart import Panel
 from llm_rollout.canary.live import Limit, Seen, Standing
 from llm_rollout.canary.live_readings import Reading
 from llm_rollout.errors import Permanent, Transient
@@ -100,7 +100,7 @@ def act(plan: Note, ports: Ports) -> None:
     if standing.windows:
         # A picture that cannot be kept must not stand in the way of a roll back.
         with suppress(Transient, Permanent):
-            ports.evidence.put(_chart_path(plan.rollout), _chart(standing, spec.canary.alpha))
+            ports.evidence.put(plan.rollout.evidence_path("watch_live.svg"), _chart(standing, spec.canary.alpha))
 
 
 def worse(rollout: Rollout, seen: Judged) -> Fail | None:
@@ -180,13 +180,9 @@ def _canary_requests(rollout: Rollout, ports: Ports) -> int:
 
 def _chart(standing: Standing, alpha: float) -> str:
     pots = {name: [held[name] for held in standing.trail] for name in live.by_metric(standing)}
-    pots["all"] = [live.together(held) for held in standing.trail]
-    return chart.draw(pots, {"roll back on all": 1 / alpha}, "windows of live traffic")
-
-
-def _chart_path(rollout: Rollout) -> str:
-    run = re.sub(r"[^\w.-]", "_", rollout.run_id)
-    return f"{rollout.spec.name}/{run}/watch_live.svg"
+    pots["together"] = [live.together(held) for held in standing.trail]
+    panel = Panel("This revision is worse than the one before", pots, {"roll back when together at": 1 / alpha})
+    return chart.draw([panel], trail.points(standing.windows), "windows of live traffic")
 
 
 def _told(limit: Limit, standing: Standing) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -133,7 +132,6 @@ def _write_down(plan: Note, ports: Ports) -> None:
 
 def _keep_logs(plan: Remove, ports: Ports) -> None:
     """Evidence must not stand in the way of the roll back: what cannot be read or stored is left."""
-    run = re.sub(r"[^\w.-]", "_", plan.rollout.run_id)
     for pod in plan.pods:
         name = pod_state.name(pod)
         for previous in (True, False):
@@ -141,6 +139,6 @@ def _keep_logs(plan: Remove, ports: Ports) -> None:
             try:
                 text = ports.logs.tail(plan.rollout.spec.namespace, name, CONTAINER, _KEPT_LINES, previous=previous)
                 if text:
-                    ports.evidence.put(f"{plan.rollout.spec.name}/{run}/roll_back/{name}{life}.log", text)
+                    ports.evidence.put(plan.rollout.evidence_path(f"roll_back/{name}{life}.log"), text)
             except (Transient, Permanent):
                 continue

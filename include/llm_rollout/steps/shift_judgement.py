@@ -6,13 +6,13 @@ on from step to step, so that it has one chance to be wrong and not one for each
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_rollout.canary import both_sides, chart, standing_json
+from llm_rollout.canary import both_sides, chart, standing_json, trail
+from llm_rollout.canary.chart import Panel
 from llm_rollout.canary.judge import Judge, Standing
 from llm_rollout.canary.live_readings import Reading, total_since
 from llm_rollout.errors import Permanent, Transient
@@ -30,7 +30,6 @@ _QUIET = 1.0
 """No further step while the bets that the candidate is worse hold more together: they began with it."""
 _DOUBT = 2.0
 """Nor while those on one metric hold so much, whatever the others lost: one round can almost double them."""
-_KEPT_TRAIL = 200
 
 _EVEN = 50
 """Percent. With more than stable has, which a person may set by hand, the candidate is slower for that alone."""
@@ -99,10 +98,9 @@ def act(plan: Note, ports: Ports) -> None:
     spec, entry = plan.rollout.spec, plan.entry
     shift_journal.KIND.write(ports.cluster, spec.namespace, spec.name, plan.journal, entry)
     if entry.windows:
-        run = re.sub(r"[^\w.-]", "_", plan.rollout.run_id)
         # A picture that cannot be kept must not stand in the way of a roll back.
         with suppress(Transient, Permanent):
-            ports.evidence.put(f"{spec.name}/{run}/switch_service.svg", _chart(entry, spec.canary.alpha))
+            ports.evidence.put(plan.rollout.evidence_path("switch_service.svg"), _chart(entry, spec.canary.alpha))
 
 
 def evidence(rollout: Rollout, seen: Judged) -> dict[str, Any]:
@@ -146,11 +144,11 @@ def _begun(rollout: Rollout, entry: Entry | None, readings: tuple[Readings, Read
 
 def _closed(entry: Entry, judge: Judge, standing: Standing, readings: tuple[Readings, Readings], now: float) -> Entry:
     stable, candidate = readings
-    trail = (*entry.trail, {**_held(judge, standing), "all": _short(judge.wealth(standing))})
+    held = {**_held(judge, standing), "together": _short(judge.wealth(standing))}
     return entry.model_copy(
         update={
             "until": now, "stable": stable, "candidate": candidate, "standing": standing_json.as_json(standing),
-            "windows": entry.windows + 1, "trail": trail[-_KEPT_TRAIL:],
+            "windows": entry.windows + 1, "trail": trail.thinned(entry.trail, held, entry.windows + 1),
         }
     )  # fmt: skip
 
@@ -186,7 +184,8 @@ def _held(judge: Judge, standing: Standing) -> dict[str, float]:
 def _chart(entry: Entry, alpha: float) -> str:
     names = entry.trail[-1]
     pots = {name: [held.get(name, 1.0) for held in entry.trail] for name in names}
-    return chart.draw(pots, {"roll back on all": 1 / alpha}, "windows of live requests")
+    panel = Panel("The candidate is worse", pots, {"roll back when together at": 1 / alpha})
+    return chart.draw([panel], trail.points(entry.windows), "windows of live requests")
 
 
 def _short(number: float) -> float:
