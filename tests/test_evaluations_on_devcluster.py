@@ -18,7 +18,7 @@ from benchmarks.evaluations.arena import Arena, Judged, Serving
 from benchmarks.evaluations.cases import CANDIDATE, STABLE, Scene, dies
 from benchmarks.evaluations.interruptions import COUNTED, Told, Way, compare
 from benchmarks.evaluations.playing import striking
-from devcluster import models
+from devcluster.hub import models
 
 pytestmark = [pytest.mark.devcluster, pytest.mark.timeout(600)]
 
@@ -42,8 +42,8 @@ class Ends:
 def ends(cluster: Any) -> Iterator[Ends]:
     """All comparisons of one model, one after the other; the last one outlives its stable."""
     folder = Path(tempfile.mkdtemp())
-    models.build(folder / "models")
-    weights = {"v1": folder / "models" / "v1", "wrong": folder / "models" / "v3"}
+    bundled = models.bundled() / models.TINY_CHAT
+    weights = {"v1": bundled / "v1", "wrong": bundled / "v3"}
     with Arena(cluster.home, weights, folder / "evidence").model("judged", Serving()) as model:
         good = model.candidate(Serving(), SOON)
         as_good = compare(model, good, Way())

@@ -139,9 +139,17 @@ class Site:
                 self.command("fault", "clear", identifier)
         for node in self._layout.failed_nodes():
             self.command("restore-node", node)
-        for kind in (kinds.LEADER_WORKER_SET, kinds.POD):
+        for kind in (kinds.LEADER_WORKER_SET, kinds.JOB):
             for one in ports.cluster.list(kind, name):
                 ports.cluster.delete(kind, name, one["metadata"]["name"], one["metadata"]["uid"])
+        core = client.CoreV1Api(config.new_client_from_config(str(self._layout.kubeconfig)))
+
+        def gone() -> str:
+            core.delete_collection_namespaced_pod(name, grace_period_seconds=0)
+            return "" if ports.cluster.list(kinds.POD, name) else "gone"
+
+        # Until then they hold a part of their nodes, which whoever comes next may want whole.
+        until(gone, f"the pods of {name} to go")
 
     def _limit(self, name: str, pods: int) -> None:
         quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": str(pods)}}}
