@@ -56,7 +56,8 @@ ROWS: Final = (
           "ConnectionError: Could not find any running Ray instance. Please specify the one to connect to"),
     sign("NCCL", r"NCCL error|ncclSystemError|ncclInternalError|ncclUnhandledCudaError|ncclInvalidUsage"
           r"|ncclInvalidArgument|Watchdog caught collective operation timeout|failed to load the NCCL library"
-          r"|unhandled (?:system|cuda) error|No PyNCCL communicator",
+          r"|unhandled (?:system|cuda) error|No PyNCCL communicator"
+          r"|NCCL WARN (?:Bootstrap : no socket interface|Failed to initialize any NET plugin)",
           "RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)"),
     sign("RENDEZVOUS", r"client socket has (?:timed out after|failed to connect)"
           r"|Timed out after \d+ seconds waiting for clients|wait timeout after \d+ ?ms|DistNetworkError"
