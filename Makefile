@@ -17,7 +17,7 @@ demo: ## Roll a model out four times on a real control plane: deploy, upgrade, r
 	@exec $(PYTHON) -m devcluster.demo run
 
 test: check controlplane ## Run every check and every test, the devcluster and Airflow included
-	@exec $(PYTHON) -m pytest -n 2 --dist loadgroup
+	@exec scripts/test_all
 
 test-vllm: ## Run the real vLLM for CPU beside the stand-in and on the devcluster (installs 6 GB, half an hour)
 	@exec $(PYTHON) -m pytest -m vllm tests/vllm

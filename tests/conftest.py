@@ -40,13 +40,6 @@ settings.load_profile("repeatable")
 COMMAND_SECONDS = 120
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those with a cluster or Airflow stay in one process: they share one, and wait."""
-    for item in items:
-        if item.get_closest_marker("devcluster") or item.get_closest_marker("airflow"):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-
-
 @dataclass(frozen=True)
 class Cluster:
     """A running devcluster, as its users see it."""
