@@ -131,9 +131,9 @@ class Site:
         try:
             yield ports
         finally:
-            self._clean(ports, name, before)
+            self._clean(client.CoreV1Api(api), ports, name, before)
 
-    def _clean(self, ports: Ports, name: str, before: set[str]) -> None:
+    def _clean(self, core: Any, ports: Ports, name: str, before: set[str]) -> None:
         for identifier, pods in json_ids(self.command("fault", "list")).items():
             if identifier not in before and pods.startswith(name):
                 self.command("fault", "clear", identifier)
@@ -142,7 +142,6 @@ class Site:
         for kind in (kinds.LEADER_WORKER_SET, kinds.JOB):
             for one in ports.cluster.list(kind, name):
                 ports.cluster.delete(kind, name, one["metadata"]["name"], one["metadata"]["uid"])
-        core = client.CoreV1Api(config.new_client_from_config(str(self._layout.kubeconfig)))
 
         def gone() -> str:
             core.delete_collection_namespaced_pod(name, grace_period_seconds=0)

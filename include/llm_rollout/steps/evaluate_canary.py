@@ -74,7 +74,7 @@ def decide(rollout: Rollout, seen: Seen, now: float) -> Verdict:
     """Promote is done; everything else stops the rollout, and a bad result of an earlier try is measured again."""
     outcome = jobs.settle(rollout, seen.job, (_job(rollout, seen.kept),), now)
     if isinstance(outcome, Finished):
-        verdict = _judge(rollout, {**outcome.report, **({"chart": seen.chart} if seen.chart else {})})
+        verdict = _judge(rollout, outcome.report, seen.chart)
         again = isinstance(verdict, Fail) and not outcome.this_try
         return jobs.replace(outcome.job, "judged in an earlier try") if again else verdict
     if isinstance(outcome, Fail):
@@ -141,10 +141,10 @@ def _with_state(outcome: Wait | Fail, state: str) -> Wait | Fail:
     return replace(outcome, evidence={**outcome.evidence, _STATE: state})
 
 
-def _judge(rollout: Rollout, report: Mapping[str, Any]) -> Done | Fail:
-    if "decision" not in report:
+def _judge(rollout: Rollout, report: Mapping[str, Any], chart: str) -> Done | Fail:
+    if not report:
         return Fail("the Job ended without a report: its output is gone", "clear this task: it compares again")
-    evidence, sentence = dict(report), report["sentence"]
+    evidence, sentence = {**report, **({"chart": chart} if chart else {})}, report["sentence"]
     if report["decision"] == "promote":
         return Done(sentence, evidence)
     if report["decision"] == "rollback":
