@@ -56,10 +56,11 @@ def candidate(serving, make_pod):
         ):
             if wanted is not None:
                 changes = dict(wanted)
-                uid, gone = changes.pop("uid", "u1"), changes.pop("deletionTimestamp", None)
+                uid = changes.pop("uid", "u1")
+                times = {key: changes.pop(key) for key in ("creationTimestamp", "deletionTimestamp") if key in changes}
                 place = changes.pop("nodeName", node)
                 pod = make_pod(name, role, ready=False, **changes)
-                pod["metadata"] |= {"uid": uid, **({"deletionTimestamp": gone} if gone else {})}
+                pod["metadata"] |= {"uid": uid, **times}
                 pod["spec"] = {"nodeName": place}
                 pods.append(pod)
         return GroupState(lws, tuple(pods), tuple(events))
@@ -232,6 +233,19 @@ def test_a_recreation_that_the_controller_squeezed_in_before_the_pause_is_charge
 
     assert (count, after.failures) == (0, 4)
     assert after.spent is not None
+
+
+@pytest.mark.parametrize(
+    "leader", [None, {"uid": "next", "creationTimestamp": clock.rfc3339(BORN + 60), "nodeName": ""}], ids=["gone", "new"]
+)
+def test_a_worker_that_goes_after_its_leader_is_no_failure_of_the_next_life(rollout, candidate, leader):
+    paused = THRICE.model_copy(update={"resume_at": NOW + 30})
+    left = crashed(deletionTimestamp=clock.rfc3339(NOW))
+
+    verdict = group_restarts.decide(with_budget(rollout, 3), candidate(leader, left, paused, replicas=0), None, NOW)
+
+    assert isinstance(verdict, Wait)
+    assert verdict.progress["failed_starts"] == 3
 
 
 @pytest.mark.parametrize(

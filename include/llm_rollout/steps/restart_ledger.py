@@ -11,7 +11,7 @@ from collections import Counter
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from llm_rollout import names
+from llm_rollout import clock, names
 from llm_rollout.ports import Manifest
 from llm_rollout.steps import pod_state
 from llm_rollout.steps.group_state import GroupState
@@ -145,7 +145,10 @@ def _lives(ledger: Ledger, seen: GroupState, lost: str) -> dict[str, set[str]]:
 
 
 def _has_failed(group: str, seen: GroupState, lost: str) -> bool:
-    return any(_is_dead(pod, lost) for pod in seen.pods if group_of(pod_state.name(pod), seen) == group)
+    """Whether a pod of the group's present life is dead. A worker goes after its leader and belongs to that one's."""
+    pods = [pod for pod in seen.pods if group_of(pod_state.name(pod), seen) == group]
+    leader = next((pod for pod in pods if pod in seen.leaders), None)
+    return leader is not None and any(_is_dead(pod, lost) for pod in pods if _born(pod) >= _born(leader))
 
 
 def _is_dead(pod: Manifest, lost: str) -> bool:
@@ -161,6 +164,11 @@ def _is_leader(pod: str, seen: GroupState) -> bool:
 
 def _dashes(seen: GroupState) -> int:
     return str((seen.lws or {"metadata": {"name": ""}})["metadata"]["name"]).count("-")
+
+
+def _born(pod: Manifest) -> float:
+    """Seconds since the epoch, in whole seconds: so a pod is of a leader's life as well if both began in the same."""
+    return clock.seconds(pod["metadata"].get("creationTimestamp")) or 0.0
 
 
 def _uid(pod: Manifest) -> str:
