@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from operator import attrgetter
 
 import pytest
 
@@ -38,8 +39,8 @@ def test_the_manifest_names_every_file_with_its_digest(bench):
 
 def written(store, but):
     """What every file and folder of a store is, except when it was last read: looking changes that."""
-    found = {path: path.stat() for path in store.rglob("*") if path != but}
-    return {path: (one.st_ino, one.st_mode, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for path, one in found.items()}
+    facts = attrgetter("st_ino", "st_mode", "st_size", "st_mtime_ns", "st_ctime_ns")
+    return {path: facts(path.stat()) for path in store.rglob("*") if path != but}
 
 
 def test_staged_again_nothing_is_fetched_and_only_the_manifests_time_is_new(bench):

@@ -235,9 +235,10 @@ def test_a_recreation_that_the_controller_squeezed_in_before_the_pause_is_charge
     assert after.spent is not None
 
 
-@pytest.mark.parametrize(
-    "leader", [None, {"uid": "next", "creationTimestamp": clock.rfc3339(BORN + 60), "nodeName": ""}], ids=["gone", "new"]
-)
+NEXT = {"uid": "next", "creationTimestamp": clock.rfc3339(BORN + 60), "nodeName": ""}
+
+
+@pytest.mark.parametrize("leader", [None, NEXT], ids=["gone", "new"])
 def test_a_worker_that_goes_after_its_leader_is_no_failure_of_the_next_life(rollout, candidate, leader):
     paused = THRICE.model_copy(update={"resume_at": NOW + 30})
     left = crashed(deletionTimestamp=clock.rfc3339(NOW))

@@ -6,6 +6,7 @@ looks after every round, stops early or goes on longer than planned keeps that p
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import atanh, exp, log, sqrt, tanh
 from typing import NamedTuple
 
@@ -90,6 +91,11 @@ def against_margin(pot: Pot, margin: float, seen: Net, stakes: Stakes) -> Pot:
     Each pair multiplies by 1 + stake * (margin - D) / (1 - margin) with D = 1, -1 or 0: on average at most 1 for a
     candidate that is worse by the margin or more.
     """
+    return multiplied(pot, *_margin_factors(margin, seen, stakes))
+
+
+@lru_cache(maxsize=1024)
+def _margin_factors(margin: float, seen: Net, stakes: Stakes) -> Stakes:
     scale = 1 - margin
 
     def factor(stake: float) -> float:
@@ -98,7 +104,7 @@ def against_margin(pot: Pot, margin: float, seen: Net, stakes: Stakes) -> Pot:
         tied = 1 + stake * margin / scale
         return product((lost, seen.worse), (won, seen.better), (tied, seen.equal))
 
-    return multiplied(pot, *map(factor, stakes))
+    return factor(stakes[0]), factor(stakes[1]), factor(stakes[2])
 
 
 def product(*powers: tuple[float, int]) -> float:

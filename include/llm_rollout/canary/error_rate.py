@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from llm_rollout.canary import bets
-from llm_rollout.canary.bets import NEW, STAKES, Pot
+from llm_rollout.canary.bets import NEW, STAKES, Pot, Stakes
 from llm_rollout.canary.rounds import Counts
 from llm_rollout.canary.rules import Rules
 from llm_rollout.canary.times import Seen
@@ -61,18 +62,21 @@ class ErrorRate:
         return bets.worth(pots["promote"])
 
     def _absolute(self, pot: Pot, seen: Counts) -> Pot:
-        limit = self._rules.absolute_error_limit
-        failed, answered = seen.candidate_failed, seen.pairs - seen.candidate_failed
-
-        def factor(stake: float) -> float:
-            won = bets.product((1 + stake, failed), (1 - stake * limit / (1 - limit), answered))
-            return min(won, _LARGEST_FACTOR)
-
-        low, middle, high = map(factor, STAKES)
-        return bets.multiplied(pot, low, middle, high)
+        return bets.multiplied(pot, *_factors(self._rules.absolute_error_limit, seen.candidate_failed, seen.pairs))
 
     def _promote(self, pot: Pot, seen: Counts) -> Pot:
         # What stable alone fails counts in full: a round in which it fails often, as in a burst, is not heard at all.
         worse, better = seen.only_candidate_failed, seen.only_stable_failed
         net = bets.Net(worse, better, seen.pairs - worse - better)
         return bets.against_margin(pot, self._rules.margin[NAME], net, _MARGIN_STAKES)
+
+
+@lru_cache(maxsize=1024)
+def _factors(limit: float, failed: int, requests: int) -> Stakes:
+    """What bets that more than ``limit`` fails win on a round; few rounds differ in how many failed."""
+
+    def factor(stake: float) -> float:
+        won = bets.product((1 + stake, failed), (1 - stake * limit / (1 - limit), requests - failed))
+        return min(won, _LARGEST_FACTOR)
+
+    return factor(STAKES[0]), factor(STAKES[1]), factor(STAKES[2])

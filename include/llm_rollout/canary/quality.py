@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import comb
 
 from llm_rollout.canary import bets
-from llm_rollout.canary.bets import NEW, STAKES, Pot
+from llm_rollout.canary.bets import NEW, STAKES, Pot, Stakes
 from llm_rollout.canary.rounds import Counts
 from llm_rollout.canary.rules import Rules
 from llm_rollout.canary.times import Seen
@@ -52,11 +53,11 @@ class Quality:
         counts = seen.counts
         if not counts.graded:
             return dict(pots)
-        tolerated = self._rules.tolerance[NAME] * counts.graded
-        net = counts.only_candidate_wrong - counts.only_stable_wrong - tolerated
+        tolerated, by_prompt = self._rules.tolerance[NAME] * counts.graded, pots["by_prompt"]
+        worse, better = counts.only_candidate_wrong, counts.only_stable_wrong
         return {
-            "by_round": bets.play_round(pots["by_round"], net),
-            "by_prompt": pots["by_prompt"] if tolerated else self._by_prompt(pots["by_prompt"], counts),
+            "by_round": bets.play_round(pots["by_round"], worse - better - tolerated),
+            "by_prompt": by_prompt if tolerated else bets.multiplied(by_prompt, *_factors(worse, better)),
             "promote": self._promote(pots["promote"], counts) if seen.healthy else pots["promote"],
         }
 
@@ -87,21 +88,23 @@ class Quality:
         significant = sign_test(totals.only_candidate_wrong, totals.only_stable_wrong) <= chance
         return 1 / chance if lost and significant else 0.0
 
-    def _by_prompt(self, pot: Pot, seen: Counts) -> Pot:
-        worse, better = seen.only_candidate_wrong, seen.only_stable_wrong
-        net, both = max(-_MOST_BY_PROMPT, min(worse - better, _MOST_BY_PROMPT)), min(worse, better)
-
-        def factor(stake: float) -> float:
-            bold = bets.BOLDNESS * stake
-            return bets.product((1 - bold * bold, both), (1 + bold if net > 0 else 1 - bold, abs(net)))
-
-        return bets.multiplied(pot, factor(STAKES[0]), factor(STAKES[1]), factor(STAKES[2]))
-
     def _promote(self, pot: Pot, seen: Counts) -> Pot:
         worse = seen.only_candidate_wrong
         better = min(seen.only_stable_wrong, worse + _MOST_IN_FAVOUR)
         net = bets.Net(worse, better, seen.graded - worse - better)
         return bets.against_margin(pot, self._rules.margin[NAME], net, _MARGIN_STAKES)
+
+
+@lru_cache(maxsize=1024)
+def _factors(worse: int, better: int) -> Stakes:
+    """What bets that the candidate is wrong more often win on a round; few rounds differ in how many were wrong."""
+    net, both = max(-_MOST_BY_PROMPT, min(worse - better, _MOST_BY_PROMPT)), min(worse, better)
+
+    def factor(stake: float) -> float:
+        bold = bets.BOLDNESS * stake
+        return bets.product((1 - bold * bold, both), (1 + bold if net > 0 else 1 - bold, abs(net)))
+
+    return factor(STAKES[0]), factor(STAKES[1]), factor(STAKES[2])
 
 
 def sign_test(losses: int, wins: int) -> float:

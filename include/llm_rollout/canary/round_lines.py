@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from codecs import BOM_UTF8
+from itertools import repeat
 from typing import Any, NoReturn
 
 from llm_rollout.canary.rounds import Answer, Pair
@@ -13,6 +14,8 @@ MOST_MS = 7 * 24 * 3600 * 1000.0
 """A week: no request takes longer, so a larger number is in another unit or no time at all."""
 MOST_TOKENS = 100_000_000
 """Far beyond every context window."""
+_new = tuple.__new__
+"""What a NamedTuple calls in the end."""
 _LARGEST_ROUND = 2**63
 _SIDES = ("stable", "candidate")
 
@@ -41,18 +44,20 @@ def read(line: bytes) -> tuple[str, int | None, list[Pair]]:
 
 def _pairs(given: list[Any]) -> list[Pair]:
     """Checked column by column, because a judge on standard input reads thousands of rounds a second."""
-    new = tuple.__new__  # What a NamedTuple calls in the end.
     try:
-        answers = [new(Answer, map(pair[side].get, _FIELDS)) for pair in given for side in _SIDES]
-    except (AttributeError, KeyError, TypeError):
+        sides = [pair["stable"] for pair in given] + [pair["candidate"] for pair in given]
+        columns = [[*map(dict.get, sides, repeat(name))] for name in _FIELDS]
+    except (KeyError, TypeError):
         _complain(given)
-    if not _fit(answers):
-        answers = [
-            each._replace(tokens=_whole(each.tokens), prompt_tokens=_whole(each.prompt_tokens)) for each in answers
+    if not all(map(_fit, columns, _LIMITS)):
+        columns = [
+            [*map(_whole, column)] if kinds == _WHOLE else column
+            for column, (kinds, _) in zip(columns, _LIMITS, strict=True)
         ]
-        if not _fit(answers):
+        if not all(map(_fit, columns, _LIMITS)):
             _complain(given)
-    return [new(Pair, pair) for pair in zip(answers[::2], answers[1::2], strict=True)]
+    answers = [*map(_new, repeat(Answer), zip(*columns, strict=True))]
+    return [*map(_new, repeat(Pair), zip(answers, answers[len(given) :], strict=False))]
 
 
 def _not_a_number(text: str) -> NoReturn:
@@ -63,19 +68,21 @@ _DECODER = json.JSONDecoder(parse_constant=_not_a_number)
 _NONE = type(None)
 _FIELDS = ("ok", "ttft_ms", "total_ms", "tokens", "correct", "prompt_tokens")
 _Limit = tuple[set[type], float]
+_WHOLE: set[type] = {int, _NONE}
 _TIME: _Limit = ({float, int, _NONE}, MOST_MS)
-_NUMBER: _Limit = ({int, _NONE}, MOST_TOKENS)
+_NUMBER: _Limit = (_WHOLE, MOST_TOKENS)
 _LIMITS: tuple[_Limit, ...] = ({bool}, 1), _TIME, _TIME, _NUMBER, ({bool, _NONE}, 1), _NUMBER
+_WITHOUT_SIZE: set[type] = {bool, _NONE}
 
 
-def _fit(answers: list[Answer]) -> bool:
-    """Whether all that they hold is of the right kind, and neither negative nor absurd."""
-    for column, (kinds, most) in zip(zip(*answers, strict=True), _LIMITS, strict=False):
-        found = set(map(type, column))
-        known = [one for one in column if one is not None] if _NONE in found else column
-        if not found <= kinds or (known and not (min(known) >= 0 and max(known) <= most)):
-            return False
-    return True
+def _fit(column: list[Any], limit: _Limit) -> bool:
+    """Whether all that it holds is of the right kind, and neither negative nor absurd."""
+    kinds, most = limit
+    found = set(map(type, column))
+    if found <= _WITHOUT_SIZE:
+        return found <= kinds
+    known = [one for one in column if one is not None] if _NONE in found else column
+    return found <= kinds and min(known) >= 0 and max(known) <= most
 
 
 def _whole(value: Any) -> Any:

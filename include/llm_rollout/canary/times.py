@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from math import copysign, log, sqrt
+from operator import sub, truediv
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -14,6 +15,10 @@ _ALIKE = 1.1
 """Prompts whose lengths differ by less are compared as they are."""
 _CLOCK_MS = 0.01
 """A time below what a clock tells counts as this much."""
+
+
+_Both = tuple[list[float], list[float]]
+"""Stable's times and the candidate's, pair by pair."""
 
 
 class Times(NamedTuple):
@@ -47,34 +52,35 @@ def measure(pairs: Sequence[Pair]) -> Times:
     The last is the reciprocal of throughput. A request of one token has none between, and one that was over before its
     first token neither.
     """
-    ttft, itl, throughput, stable_ttft, candidate_ttft = found = Times([], [], [], [], [])
-    # This runs for every pair of a stream of rounds: one loop, and few calls.
-    for stable, candidate in _like_with_like(pairs):
-        _, first, total, tokens, _, _ = stable
-        _, first_now, total_now, tokens_now, _, _ = candidate
+    if not pairs:
+        return Times([], [], [], [], [])
+    firsts: _Both = [], []
+    gaps: _Both = [], []
+    wholes: _Both = [], []
+    for (_, first, total, tokens, _, _), (_, first_now, total_now, tokens_now, _, _) in _like_with_like(pairs):
         if first is not None and first_now is not None:
-            before, now = _log(first), _log(first_now)
-            ttft.append(now - before)
-            stable_ttft.append(before)
-            candidate_ttft.append(now)
+            firsts[0].append(first)
+            firsts[1].append(first_now)
         if not tokens or not tokens_now or total is None or total_now is None:
             continue
-        throughput.append(_log_ratio(total_now / tokens_now, total / tokens))
+        wholes[0].append(total / tokens)
+        wholes[1].append(total_now / tokens_now)
         if first is None or first_now is None or total < first or total_now < first_now:
             continue
         if tokens > 1 and tokens_now > 1:
-            itl.append(_log_ratio((total_now - first_now) / (tokens_now - 1), (total - first) / (tokens - 1)))
-    for times in found:
-        times.sort()
-    return found
+            gaps[0].append((total - first) / (tokens - 1))
+            gaps[1].append((total_now - first_now) / (tokens_now - 1))
+    before, now = (list(map(log, _told(side))) for side in firsts)
+    return Times(sorted(map(sub, now, before)), _log_ratios(*gaps), _log_ratios(*wholes), sorted(before), sorted(now))
 
 
-def _log(milliseconds: float) -> float:
-    return log(milliseconds if milliseconds > _CLOCK_MS else _CLOCK_MS)  # noqa: FURB136 - max() takes twice as long
+def _log_ratios(before: list[float], now: list[float]) -> list[float]:
+    return sorted(map(log, map(truediv, _told(now), _told(before))))
 
 
-def _log_ratio(now: float, before: float) -> float:
-    return log((now if now > _CLOCK_MS else _CLOCK_MS) / (before if before > _CLOCK_MS else _CLOCK_MS))  # noqa: FURB136 - as above
+def _told(times: list[float]) -> list[float]:
+    """As a clock tells them."""
+    return times if not times or min(times) > _CLOCK_MS else [max(time, _CLOCK_MS) for time in times]
 
 
 def _like_with_like(pairs: Sequence[Pair]) -> list[Pair]:
@@ -132,6 +138,7 @@ def _normal_scores(number: int) -> tuple[tuple[float, ...], float]:
 
 
 def largest_signs(ratios: Sequence[float], allowed: float, number: int) -> float:
-    """On which side the largest ratios are: deviation 1 where nothing differs."""
-    largest = sorted((ratio - allowed for ratio in ratios), key=abs)[-number:]
-    return sum((ratio > 0) - (ratio < 0) for ratio in largest) / sqrt(number)
+    """On which side the largest ratios are, which are sorted: deviation 1 where nothing differs."""
+    ends = [*ratios[:number], *ratios[max(number, len(ratios) - number) :]]
+    largest = sorted([ratio - allowed for ratio in ends], key=abs)[-number:]
+    return sum([(ratio > 0) - (ratio < 0) for ratio in largest]) / sqrt(number)
