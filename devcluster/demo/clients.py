@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from devcluster.demo.first_tokens import FirstToken
+
 TOKENS = 48
 PAUSE_SECONDS = 0.15
 _TLS = ssl.create_default_context()
@@ -26,6 +28,8 @@ class Tally:
     reasons: list[str] = field(default_factory=list)
     by_text: dict[str, int] = field(default_factory=dict)
     """Streams by the revision whose model says exactly these tokens."""
+    first_tokens: list[FirstToken] = field(default_factory=list)
+    """Of the streams that were right."""
 
 
 class StreamClients:
@@ -77,8 +81,13 @@ class StreamClients:
 
     def _count(self, prompt: str) -> None:
         """One stream on its own connection, as a new user would make it."""
+        at, began, waited = time.time(), time.perf_counter(), 0.0
+        pieces = []
         try:
-            text, reason = self._stream(prompt), ""
+            for piece in self._stream(prompt):
+                waited = waited or time.perf_counter() - began
+                pieces.append(piece)
+            text, reason = "".join(pieces), ""
         except (httpx.HTTPError, ValueError, KeyError) as error:
             text, reason = "", f"{type(error).__name__}: {error}"
         revision = self._expected[prompt].get(text)
@@ -86,11 +95,12 @@ class StreamClients:
             self._tally.total += 1
             if revision is not None:
                 self._tally.by_text[revision] = self._tally.by_text.get(revision, 0) + 1
+                self._tally.first_tokens.append(FirstToken(at, 1000 * waited))
                 return
             self._tally.dropped += 1
             self._tally.reasons.append(reason or f"wrong tokens for {prompt!r}: {text!r}")
 
-    def _stream(self, prompt: str) -> str:
+    def _stream(self, prompt: str) -> Iterator[str]:
         body = {
             "model": self._model,
             "prompt": prompt,
@@ -104,7 +114,7 @@ class StreamClients:
             client.stream("POST", f"{self._url}/v1/completions", json=body) as reply,
         ):
             reply.raise_for_status()
-            return "".join(_texts(reply.iter_lines()))
+            yield from _texts(reply.iter_lines())
 
 
 def _texts(lines: Iterator[str]) -> Iterator[str]:

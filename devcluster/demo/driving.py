@@ -66,7 +66,7 @@ def _report(scenario: Scenario, result: RolloutResult) -> RolloutReport:
         seconds=round(seconds, 1),
         orchestration_seconds=round(orchestration_seconds(seconds, waited), 1),
         steps=tuple(
-            StepReport(step.step, step.verdict, round((step.ended or step.started) - step.started, 1))
+            StepReport(step.step, step.verdict, step.started, round((step.ended or step.started) - step.started, 1))
             for step in result.steps
         ),
         problems=scenarios.problems_of(scenario, result),

@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from devcluster.demo.clients import Tally
+from devcluster.demo.first_tokens import Felt, felt
 
 PARALLEL = ("stage_weights", "validate_rdma")
+COMPARING = "evaluate_canary"
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class StepReport:
 
     step: str
     verdict: str
+    began: float
+    """Seconds since the epoch."""
     seconds: float
 
 
@@ -65,6 +69,12 @@ class DemoReport:
             problems.append("no stream was made")
         return [*problems, *self.problems]
 
+    @property
+    def felt(self) -> Felt:
+        """What users felt of the comparisons."""
+        steps = [step for rollout in self.rollouts for step in rollout.steps if step.step == COMPARING]
+        return felt(self.streams.first_tokens, [(step.began, step.began + step.seconds) for step in steps])
+
     def as_json(self) -> dict[str, Any]:
         """The content of ``var/demo.json``."""
         return {
@@ -77,6 +87,7 @@ class DemoReport:
                 for rollout in self.rollouts
             ],
             "streams": {"total": self.streams.total, "dropped": self.streams.dropped},
+            "ttft": {**asdict(self.felt), "p99_ratio": self.felt.p99_ratio},
             "orchestration_seconds": round(sum(r.orchestration_seconds for r in self.rollouts), 1),
             "serving": self.serving,
         }
@@ -100,6 +111,8 @@ class DemoReport:
             console.print(f"[bold]{rollout.name}[/bold]: {rollout.reason}", highlight=False)
         seen = ", ".join(f"{count} answered by {text}" for text, count in sorted(self.streams.by_text.items()))
         console.print(f"Streams: {self.streams.total}, dropped: {self.streams.dropped} ({seen})")
+        console.print(f"First token while a candidate was compared: {self.felt.compared}", highlight=False)
+        console.print(f"First token at all other times: {self.felt.otherwise}", highlight=False)
         console.print(f"Orchestration: {sum(r.orchestration_seconds for r in self.rollouts):.1f} s in all")
         console.print(f"Serving now: {self.serving}")
         for problem in self.all_problems:

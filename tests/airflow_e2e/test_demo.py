@@ -30,6 +30,8 @@ def test_four_rollouts_end_as_they_should_and_no_stream_is_dropped():
         assert {step["step"]: step["verdict"] for step in rollout["steps"]} == dict.fromkeys(PIPELINE, "done")
     assert report["streams"]["dropped"] == 0
     assert report["streams"]["total"] >= 100
+    assert all(report["ttft"][when]["requests"] >= 30 for when in ("compared", "otherwise"))
+    assert report["ttft"]["p99_ratio"] > 0
     third, fourth = report["rollouts"][2:]
     assert "accuracy" in third["reason"]
     assert all(node in fourth["reason"] for node in ("node-1", "node-2"))
