@@ -41,8 +41,12 @@ def start_engine(options: ServeOptions, model: ModelConfig, faults: Faults, text
     logs.become("APIServer")
     logs.info("api_server.py:1330", "Supported tasks: ['generate']")
     faults.start_crash_clock()
+    return _service(options, model, faults, text, Pipeline(share, group))
+
+
+def _service(options: ServeOptions, model: ModelConfig, faults: Faults, text: TextModel, pipeline: Pipeline) -> Service:
     engine = Engine(
-        Pipeline(share, group),
+        pipeline,
         faults,
         max_num_seqs=options.max_num_seqs,
         vocabulary=model.architecture.vocab_size,

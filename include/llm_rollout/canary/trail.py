@@ -56,10 +56,15 @@ class Trail:
         """An SVG picture: above what was staked on "worse", below what was staked on "not worse by the margin"."""
         worse = {**self.worse, "together": self.together}
         panels = [
-            Panel("The candidate is worse", worse, {"roll back when together at": 1 / alpha}),
+            worse_panel("The candidate is worse", worse, alpha),
             Panel("It is not worse by the margin", self.not_worse, {"promote when each is at": 1 / beta}),
         ]
         return chart.draw(panels, points(self.rounds), rounds_are)
+
+
+def worse_panel(title: str, pots: Mapping[str, Sequence[float]], alpha: float) -> Panel:
+    """What was staked on "worse", and the wealth that rolls back."""
+    return Panel(title, pots, {"roll back when together at": 1 / alpha})
 
 
 def points(rounds: int) -> list[int]:

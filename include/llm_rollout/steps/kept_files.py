@@ -1,12 +1,14 @@
-"""Evidence that is written again only when it says something new, however often a trigger looks."""
+"""Evidence that is written while a step goes on: again only when it says something new, however often one looks."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from weakref import WeakKeyDictionary
 
 from llm_rollout import names
+from llm_rollout.errors import Permanent, Transient
 from llm_rollout.ports import PodLogs, Ports
 
 _MOST_PATHS = 1024
@@ -29,3 +31,9 @@ def put(ports: Ports, path: str, stage: object, text: Callable[[], str]) -> str:
     while len(memory) > _MOST_PATHS:
         memory.popitem(last=False)
     return memory[path][1]
+
+
+def try_put(ports: Ports, path: str, picture: str) -> None:
+    """Write a picture, or not: that it cannot be kept must not stand in the way of a roll back."""
+    with suppress(Transient, Permanent):
+        ports.evidence.put(path, picture)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm_rollout import record
 from llm_rollout.canary import chart, live, trail
-from llm_rollout.canary.chart import Panel
 from llm_rollout.canary.live import Limit, Seen, Standing
 from llm_rollout.canary.live_readings import Reading
-from llm_rollout.errors import Permanent, Transient
 from llm_rollout.ports import Ports
 from llm_rollout.rollout import Rollout
 from llm_rollout.spec import Timing
-from llm_rollout.steps import live_journal, live_metrics
+from llm_rollout.steps import kept_files, live_journal, live_metrics
 from llm_rollout.steps.group_state import GroupState
 from llm_rollout.steps.live_journal import Entry, Journal
 from llm_rollout.steps.traffic import Traffic
@@ -98,9 +95,7 @@ def act(plan: Note, ports: Ports) -> None:
     spec, standing = plan.rollout.spec, plan.entry.standing
     live_journal.KIND.write(ports.cluster, spec.namespace, spec.name, plan.journal, plan.entry)
     if standing.windows:
-        # A picture that cannot be kept must not stand in the way of a roll back.
-        with suppress(Transient, Permanent):
-            ports.evidence.put(plan.rollout.evidence_path("watch_live.svg"), _chart(standing, spec.canary.alpha))
+        kept_files.try_put(ports, plan.rollout.evidence_path("watch_live.svg"), _chart(standing, spec.canary.alpha))
 
 
 def worse(rollout: Rollout, seen: Judged) -> Fail | None:
@@ -181,7 +176,7 @@ def _canary_requests(rollout: Rollout, ports: Ports) -> int:
 def _chart(standing: Standing, alpha: float) -> str:
     pots = {name: [held[name] for held in standing.trail] for name in live.by_metric(standing)}
     pots["together"] = [live.together(held) for held in standing.trail]
-    panel = Panel("This revision is worse than the one before", pots, {"roll back when together at": 1 / alpha})
+    panel = trail.worse_panel("This revision is worse than the one before", pots, alpha)
     return chart.draw([panel], trail.points(standing.windows), "windows of live traffic")
 
 

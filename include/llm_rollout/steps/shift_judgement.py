@@ -7,19 +7,16 @@ on from step to step, so that it has one chance to be wrong and not one for each
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm_rollout.canary import both_sides, chart, standing_json, trail
-from llm_rollout.canary.chart import Panel
 from llm_rollout.canary.judge import Judge, Standing
 from llm_rollout.canary.live_readings import Reading, total_since
-from llm_rollout.errors import Permanent, Transient
 from llm_rollout.ports import Ports
 from llm_rollout.rollout import Rollout
 from llm_rollout.spec import Shift
-from llm_rollout.steps import live_metrics, shift_journal
+from llm_rollout.steps import kept_files, live_metrics, shift_journal
 from llm_rollout.steps.group_state import GroupState
 from llm_rollout.steps.shift_journal import Entry, Journal
 from llm_rollout.verdict import Act, Fail, Verdict, Wait
@@ -98,9 +95,7 @@ def act(plan: Note, ports: Ports) -> None:
     spec, entry = plan.rollout.spec, plan.entry
     shift_journal.KIND.write(ports.cluster, spec.namespace, spec.name, plan.journal, entry)
     if entry.windows:
-        # A picture that cannot be kept must not stand in the way of a roll back.
-        with suppress(Transient, Permanent):
-            ports.evidence.put(plan.rollout.evidence_path("switch_service.svg"), _chart(entry, spec.canary.alpha))
+        kept_files.try_put(ports, plan.rollout.evidence_path("switch_service.svg"), _chart(entry, spec.canary.alpha))
 
 
 def evidence(rollout: Rollout, seen: Judged) -> dict[str, Any]:
@@ -184,7 +179,7 @@ def _held(judge: Judge, standing: Standing) -> dict[str, float]:
 def _chart(entry: Entry, alpha: float) -> str:
     names = entry.trail[-1]
     pots = {name: [held.get(name, 1.0) for held in entry.trail] for name in names}
-    panel = Panel("The candidate is worse", pots, {"roll back when together at": 1 / alpha})
+    panel = trail.worse_panel("The candidate is worse", pots, alpha)
     return chart.draw([panel], trail.points(entry.windows), "windows of live requests")
 
 
