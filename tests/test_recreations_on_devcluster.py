@@ -17,6 +17,7 @@ from llm_rollout import adapters, kinds, names, record, runner
 from llm_rollout.ports import Manifest, Ports
 from llm_rollout.rollout import Rollout
 from llm_rollout.spec import RolloutSpec
+from llm_rollout.steps import group_restarts
 from llm_rollout.testing.simulation import FakeEvidence, FakeHub
 from llm_rollout.verdict import Done, Fail, Wait
 
@@ -123,7 +124,10 @@ def remove(ports: Ports, kind: Any) -> None:
 
 
 @pytest.mark.parametrize(("who", "pods"), [("leader", f"{NAME}-*-0"), ("worker", f"{NAME}-*-0-1")])
-def test_a_rank_that_always_dies_is_started_as_often_as_allowed_with_growing_pauses(group, ports, who, pods):
+def test_a_rank_that_always_dies_is_started_as_often_as_allowed_with_growing_pauses(
+    group, ports, who, pods, monkeypatch
+):
+    monkeypatch.setattr(group_restarts, "FIRST_PAUSE_SECONDS", 4.0)
     made = group(f"dies-{who}", pods, max_recreations=3)
     sizes: list[tuple[float, int]] = []
 
@@ -143,7 +147,7 @@ def test_a_rank_that_always_dies_is_started_as_often_as_allowed_with_growing_pau
     assert verdict.evidence["failed_starts"] == 1 + 3
     assert [size for _, size in sizes][-1] == 0
     assert len(pauses) == 3
-    assert all(pause > shortest - 1 for pause, shortest in zip(pauses, (0, 10, 30), strict=True))
+    assert all(pause > shortest - 1 for pause, shortest in zip(pauses, (0, 4, 12), strict=True))
     assert "timing.max_recreations allows 3" in verdict.cause
     assert f"{made.lws()['metadata']['name']}-0" in verdict.cause
     made.cluster.wait(lambda: not objects(ports, kinds.POD), 30, "no pod holds a GPU")
