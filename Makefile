@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 PYTHON = $$(scripts/environment)
 UV = $(or $(shell command -v uv),$(shell ls -d $${LLM_ROLLOUT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/llm-rollout}/uv-*/bin/uv 2>/dev/null | tail -1))
 
-.PHONY: help python setup demo test test-unit test-devcluster test-airflow test-vllm test-gateway check format benchmark-staging benchmark-fabric benchmark-canary benchmark-waiting benchmark-coldstart benchmark-evaluations up down controlplane requirements golden clean
+.PHONY: help python setup demo test test-unit test-devcluster test-airflow test-vllm test-gateway check format benchmark-staging benchmark-fabric benchmark-canary benchmark-judging benchmark-waiting benchmark-coldstart benchmark-evaluations up down controlplane requirements golden clean
 
 help: ## Print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ benchmark-fabric: ## Study who is blamed for a bad fabric, beside the rules of p
 
 benchmark-canary: ## What judges of canaries decide on simulated rollouts (minutes; FULL=1 as in the study)
 	@exec $(PYTHON) -m benchmarks.canary $(if $(FULL),--full)
+
+benchmark-judging: ## Measure how many rounds a second a core judges, beside only reading them (a minute)
+	@exec $(PYTHON) -m benchmarks.judging
 
 benchmark-waiting: ## Measure 1,000 waits in one process beside polling (ten minutes)
 	@exec $(PYTHON) -m benchmarks.waiting
