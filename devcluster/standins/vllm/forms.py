@@ -146,7 +146,7 @@ class ChatForm(_Base):
         """Return the message."""
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": answer.text, "refusal": None, "tool_calls": []},
+            "message": {"role": "assistant", "content": answer.text, "refusal": None},
             "logprobs": self._logprobs(answer.logprobs),
             "finish_reason": answer.finish_reason,
             "stop_reason": answer.stop_reason,
