@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Collection
@@ -90,12 +91,14 @@ class Client:
         shown: dict[str, str] = {}
         deadline = time.monotonic() + timeout
         while True:
-            found = self.run(dag_id, run_id)
-            self._say_changes(shown, self.tasks(dag_id, run_id), on_change)
-            if found["state"] in ENDED:
-                return found
+            # An Airflow that is too busy to answer is asked again.
+            with contextlib.suppress(httpx.TimeoutException):
+                found = self.run(dag_id, run_id)
+                self._say_changes(shown, self.tasks(dag_id, run_id), on_change)
+                if found["state"] in ENDED:
+                    return found
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{dag_id} {run_id} is {found['state']} after {timeout:.0f} s: {shown}")
+                raise TimeoutError(f"{dag_id} {run_id} has not ended after {timeout:.0f} s: {shown}")
             time.sleep(POLL_SECONDS)
 
     def wait_task(self, dag_id: str, run_id: str, task_id: str, states: Collection[str], timeout: float) -> str:

@@ -67,7 +67,7 @@ def _rollouts(stack: Stack, engine: Engine) -> DemoReport:
     with airflow.client() as client:
         driver = Driver(stack, client, engine.rollout_seconds)
         reports = [driver.carry_out(1, first)]
-        clients = StreamClients(stack.expose(), MODEL, expected_texts())
+        clients = StreamClients(stack.expose(), MODEL, expected_texts(), engine.clients)
         clients.start()
         try:
             reports += [driver.carry_out(number, scenario) for number, scenario in enumerate(others, 2)]
