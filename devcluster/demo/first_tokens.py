@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from llm_rollout.canary.back_pressure import percentile
 
 Span = tuple[float, float]
 """From when to when, in seconds since the epoch."""
@@ -52,17 +53,16 @@ class Felt:
 
 def felt(tokens: Sequence[FirstToken], comparisons: Sequence[Span]) -> Felt:
     """Split the first tokens by when they were asked for."""
-    during = [any(began <= one.at < ended for began, ended in comparisons) for one in tokens]
-    compared = [one.milliseconds for one, inside in zip(tokens, during, strict=True) if inside]
-    otherwise = [one.milliseconds for one, inside in zip(tokens, during, strict=True) if not inside]
+    compared: list[float] = []
+    otherwise: list[float] = []
+    for at, milliseconds in tokens:
+        during = any(began <= at < ended for began, ended in comparisons)
+        (compared if during else otherwise).append(milliseconds)
     return Felt(_waits(compared), _waits(otherwise))
 
 
 def _waits(milliseconds: Sequence[float]) -> Waits:
-    ordered = sorted(milliseconds)
-    return Waits(len(ordered), _quantile(ordered, 0.5), _quantile(ordered, 0.99))
-
-
-def _quantile(ordered: Sequence[float], part: float) -> float | None:
-    """The nearest rank: the least value that so large a part of all does not exceed."""
-    return round(ordered[math.ceil(part * len(ordered)) - 1], 1) if ordered else None
+    if not milliseconds:
+        return Waits(0, None, None)
+    p50_ms, p99_ms = (round(percentile(milliseconds, share), 1) for share in (0.5, 0.99))
+    return Waits(len(milliseconds), p50_ms, p99_ms)

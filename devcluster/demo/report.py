@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class DemoReport:
             problems.append("no stream was made")
         return [*problems, *self.problems]
 
-    @property
+    @cached_property
     def felt(self) -> Felt:
         """What users felt of the comparisons."""
         steps = [step for rollout in self.rollouts for step in rollout.steps if step.step == COMPARING]

@@ -142,7 +142,7 @@ def _with_state(outcome: Wait | Fail, state: str) -> Wait | Fail:
 
 
 def _judge(rollout: Rollout, report: Mapping[str, Any], chart: str) -> Done | Fail:
-    if not report:
+    if "decision" not in report:
         return Fail("the Job ended without a report: its output is gone", "clear this task: it compares again")
     evidence, sentence = {**report, **({"chart": chart} if chart else {})}, report["sentence"]
     if report["decision"] == "promote":

@@ -232,8 +232,7 @@ def _is_of_now(cause: Cause, seen: GroupState) -> bool:
     pod = next((pod for pod in seen.pods if pod_state.name(pod) == cause.source), None)
     if pod is None:
         return False
-    born = clock.seconds(pod["metadata"].get("creationTimestamp")) or 0.0
-    return cause.at is None or cause.at >= born
+    return cause.at is None or cause.at >= pod_state.created(pod)
 
 
 def _lost(seen: GroupState, cause: Cause | None) -> str:

@@ -59,6 +59,11 @@ def node(pod: Manifest) -> str:
     return str(pod.get("spec", {}).get("nodeName", ""))
 
 
+def created(pod: Manifest) -> float:
+    """When it was made, in seconds since the epoch; the API server keeps whole ones."""
+    return clock.seconds(pod["metadata"].get("creationTimestamp")) or 0.0
+
+
 def is_going(manifest: Manifest) -> bool:
     """Whether an object is being deleted."""
     return "deletionTimestamp" in manifest["metadata"]
@@ -123,7 +128,7 @@ def _unscheduled(pod: Manifest) -> Trouble | None:
     placed = condition(pod, "PodScheduled")
     if placed.get("status") != "False" or placed.get("reason") != "Unschedulable":
         return None
-    since = clock.seconds(placed.get("lastTransitionTime")) or _created(pod)
+    since = clock.seconds(placed.get("lastTransitionTime")) or created(pod)
     remedy = "free the nodes that the plan chose, or clear plan_rollout and what follows it to choose others"
     return Trouble(name(pod), node(pod), "Unschedulable", placed.get("message", ""), since, remedy)
 
@@ -133,10 +138,6 @@ def _stuck(pod: Manifest) -> Trouble | None:
         waiting = status.get("state", {}).get("waiting", {})
         remedy = _STUCK_REASONS.get(waiting.get("reason", ""))
         if remedy:
-            since = clock.seconds(pod.get("status", {}).get("startTime")) or _created(pod)
+            since = clock.seconds(pod.get("status", {}).get("startTime")) or created(pod)
             return Trouble(name(pod), node(pod), waiting["reason"], waiting.get("message", ""), since, remedy)
     return None
-
-
-def _created(pod: Manifest) -> float:
-    return clock.seconds(pod["metadata"].get("creationTimestamp")) or 0.0

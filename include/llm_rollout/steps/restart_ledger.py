@@ -11,7 +11,7 @@ from collections import Counter
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from llm_rollout import clock, names
+from llm_rollout import names
 from llm_rollout.ports import Manifest
 from llm_rollout.steps import pod_state
 from llm_rollout.steps.group_state import GroupState
@@ -114,8 +114,8 @@ def blaming(ledger: Ledger, node: str, class_name: str) -> Ledger:
 
 def leader_of(pod: str, seen: GroupState) -> str:
     """The UID of the leader that a pod belongs to now; empty when it has none."""
-    group = group_of(pod, seen)
-    return next((_uid(leader) for leader in seen.leaders if group_of(pod_state.name(leader), seen) == group), "")
+    leader = _leader(group_of(pod, seen), seen)
+    return _uid(leader) if leader else ""
 
 
 def group_of(pod: str, seen: GroupState) -> str:
@@ -144,11 +144,18 @@ def _lives(ledger: Ledger, seen: GroupState, lost: str) -> dict[str, set[str]]:
     return lives
 
 
+def _leader(group: str, seen: GroupState) -> Manifest | None:
+    return next((leader for leader in seen.leaders if group_of(pod_state.name(leader), seen) == group), None)
+
+
 def _has_failed(group: str, seen: GroupState, lost: str) -> bool:
     """Whether a pod of the group's present life is dead. A worker goes after its leader and belongs to that one's."""
+    leader = _leader(group, seen)
+    if leader is None:
+        return False
     pods = [pod for pod in seen.pods if group_of(pod_state.name(pod), seen) == group]
-    leader = next((pod for pod in pods if pod in seen.leaders), None)
-    return leader is not None and any(_is_dead(pod, lost) for pod in pods if _born(pod) >= _born(leader))
+    # Whole seconds: what was made in the same one is taken for the leader's own.
+    return any(_is_dead(pod, lost) for pod in pods if pod_state.created(pod) >= pod_state.created(leader))
 
 
 def _is_dead(pod: Manifest, lost: str) -> bool:
@@ -164,11 +171,6 @@ def _is_leader(pod: str, seen: GroupState) -> bool:
 
 def _dashes(seen: GroupState) -> int:
     return str((seen.lws or {"metadata": {"name": ""}})["metadata"]["name"]).count("-")
-
-
-def _born(pod: Manifest) -> float:
-    """Seconds since the epoch, in whole seconds: so a pod is of a leader's life as well if both began in the same."""
-    return clock.seconds(pod["metadata"].get("creationTimestamp")) or 0.0
 
 
 def _uid(pod: Manifest) -> str:
