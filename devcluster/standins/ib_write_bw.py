@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from devcluster.standins import company, kernel_files, perftest
-from devcluster.standins.fabric_file import Way, fabric_path, time_scale
+from devcluster.standins.fabric_file import fabric_path, time_scale
 
 DEFAULT_SIZE_BYTES = 65536
 DEFAULT_ITERATIONS = 5000
@@ -29,45 +29,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
         perftest.fail(" When performing duration test, can't run on all sizes")
     options.size = options.size or DEFAULT_SIZE_BYTES
     kind = "Bidirectional " if options.bidirectional else ""
-    extra = " TX depth        : 128\n CQ Moderation   : 1"
-    _run(perftest.connect(options, f"RDMA_Write {kind}BW Test", extra))
+    title, extra = f"RDMA_Write {kind}BW Test", " TX depth        : 128\n CQ Moderation   : 1"
+    run = None if options.host else company.Run(fabric_path())
+    session = perftest.connect(options, title, extra)
+    _measure(session, loaded=_as_server(session, run) if run else _as_client(session))
     return 0
 
 
-def _run(session: perftest.Session) -> None:
+def _as_server(session: perftest.Session, run: company.Run) -> bool:
+    """Only the client needs to know whether there is company."""
+    session.channel.send({"place": run.place})
+    session.channel.receive()
+    run.looked()
+    return False
+
+
+def _as_client(session: perftest.Session) -> bool:
+    """Company is looked for only where it matters: it takes a moment."""
+    place = int(str(session.channel.receive()["place"]))
+
+    def looked() -> None:
+        session.channel.send({"looked": True})
+
+    if session.fabric.depends_on_load(session.way()):
+        return company.accompanied(fabric_path(), place, looked)
+    looked()
+    return False
+
+
+def _measure(session: perftest.Session, *, loaded: bool) -> None:
     options = session.options
     unit = "Gb/sec" if options.report_gbits else "MiB/sec"
     if options.duration or options.noPeak:
         print(" WARNING: BW peak won't be measured in this run.")
     print(f" #bytes     #iterations    BW peak[{unit}]    BW average[{unit}]   MsgRate[Mpps]")
     for size in SWEEP_BYTES if options.all else (options.size,):
-        gbps = _measured_gbps(session, size)
+        gbps = _measured_gbps(session, size, loaded=loaded)
         seconds = options.duration or (options.iters or DEFAULT_ITERATIONS) * options.qp * size * 8 / (gbps * 1e9)
         print(_row(session, size, gbps, seconds))
     print(perftest.LINE)
 
 
-def _measured_gbps(session: perftest.Session, size_bytes: int) -> float:
+def _measured_gbps(session: perftest.Session, size_bytes: int, *, loaded: bool) -> float:
     """The client takes the time and tells the server, so that both print the same row."""
     if not session.is_client:
         return float(str(session.channel.receive()["gbps"]))
-    with company.under_way(fabric_path()) as accompanied:
-        way = _way(session, accompanied)
-        perftest.check_path(session, way, size_bytes)
-        gbps = session.fabric.gbps(session.own, session.peer_port, way)
-        if session.options.use_cuda is not None:
-            gbps = min(gbps, session.own.gdr_gbps, session.peer_port.gdr_gbps)
-        gbps *= min(1.0, size_bytes / SATURATING_BYTES) * (2 if session.options.bidirectional else 1)
-        time.sleep((session.options.duration or 0.0) * time_scale())
+    way = session.way(loaded=loaded)
+    perftest.check_path(session, way, size_bytes)
+    gbps = session.fabric.gbps(session.own, session.peer_port, way)
+    if session.options.use_cuda is not None:
+        gbps = min(gbps, session.own.gdr_gbps, session.peer_port.gdr_gbps)
+    gbps *= min(1.0, size_bytes / SATURATING_BYTES) * (2 if session.options.bidirectional else 1)
+    time.sleep((session.options.duration or 0.0) * time_scale())
     kernel_files.count_errors(session.own)
     session.channel.send({"gbps": gbps})
     return gbps
-
-
-def _way(session: perftest.Session, accompanied: Callable[[], bool]) -> Way:
-    """Company is looked for only where it matters: it takes a moment."""
-    matters = session.fabric.depends_on_load(session.way())
-    return session.way(loaded=matters and accompanied())
 
 
 def _row(session: perftest.Session, size_bytes: int, gbps: float, seconds: float) -> str:

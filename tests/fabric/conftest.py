@@ -28,6 +28,8 @@ def tools_directory(tmp_path_factory):
 
 ROOT = Path(__file__).parents[2]
 SPACING = 5
+DEADLINE_SECONDS = 150
+"""Of a whole probe: some twenty starts of programs, each of a second or more where the machine is busy."""
 START = """
 import argparse, os, sys
 from llm_rollout.commands import probe
@@ -76,7 +78,8 @@ class Probe:
         command = [sys.executable, "-c", START]
         sysfs = self._folder / f"sysfs-{index}"
         environment["DEVCLUSTER_SYSFS"] = str(sysfs)
-        command += ["--addresses", self.addresses, "--deadline-seconds", "30", "--sysfs", str(sysfs), *options]
+        command += ["--addresses", self.addresses, "--deadline-seconds", str(DEADLINE_SECONDS)]
+        command += ["--sysfs", str(sysfs), *options]
         out = (self._folder / f"{index}.out").open("w")
         with out:
             self.processes[index] = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
@@ -99,7 +102,7 @@ class Probe:
             time.sleep(0.02)
 
     def report(self):
-        assert self.processes[0].wait(timeout=40) == 0, self.lines()
+        assert self.processes[0].wait(timeout=DEADLINE_SECONDS + 10) == 0, self.lines()
         assert self.lines()[-1]["event"] == "report"
         return self.lines()[-1]
 

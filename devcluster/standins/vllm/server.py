@@ -34,7 +34,11 @@ def bind(options: ServeOptions) -> socket.socket:
     """
     holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind((options.host, options.port))
+    try:
+        holder.bind((options.host, options.port))
+    except OSError:
+        holder.close()
+        raise
     return holder
 
 

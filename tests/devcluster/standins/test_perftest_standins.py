@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -292,21 +293,66 @@ def test_link_that_is_slow_under_load_is_fast_alone():
     assert fabric.depends_on_load(Way("a", "b", "mlx5_0"))
 
 
-def test_runs_see_each_other_through_the_fabric_file(tmp_path, monkeypatch):
+HELD_RUN = """
+import sys
+import threading
+from pathlib import Path
+from devcluster.standins import company
+run = company.Run(Path(sys.argv[1]))
+Path(sys.argv[1]).read_text()
+print(run.place, flush=True)
+sys.stdin.readline()
+run.looked()
+print("looked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def held_run(tmp_path):
+    """The server of a run in a process of its own, whose client has not looked round, and the fabric file."""
     path = tmp_path / "fabric.json"
     path.write_text("{}")
-    monkeypatch.setattr(company, "_LOOK_SECONDS", 0.2)
-    hold = "import sys; from devcluster.standins import company; from pathlib import Path\n"
-    hold += "with company.under_way(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", hold, str(path)]
-    with company.under_way(path) as accompanied:
-        assert not accompanied()
+    command = [sys.executable, "-c", HELD_RUN, str(path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"held\n"
-        with company.under_way(path) as accompanied:
-            assert accompanied()
-            assert accompanied()
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield process, path
+        process.kill()
+
+
+def test_runs_see_each_other_through_the_fabric_file(held_run, monkeypatch):
+    monkeypatch.setattr(company, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(company, "_WAIT_SECONDS", 0.2)
+    other, path = held_run
+    place = int(other.stdout.readline())
+    looks = []
+    assert not company.accompanied(path, place, lambda: looks.append("alone")), "a run is no company to itself"
+    assert company.accompanied(path, place - 1, lambda: looks.append("below"))
+    assert company.accompanied(path, place + 1, lambda: looks.append("above"))
+    other.kill()
+    other.wait()
+    assert not company.accompanied(path, place + 1, lambda: looks.append("over")), "a run that has ended is no company"
+    assert looks == ["alone", "below", "above", "over"]
+
+
+def test_run_with_company_waits_until_the_other_has_seen_it(held_run):
+    other, path = held_run
+    place = int(other.stdout.readline())
+    looked, known = threading.Event(), threading.Event()
+
+    def look():
+        assert company.accompanied(path, place + 1, looked.set)
+        known.set()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    assert looked.wait(10)
+    assert not known.wait(0.3), "the other has not looked round yet"
+    other.stdin.write(b"\n")
+    other.stdin.flush()
+    assert known.wait(10)
+    thread.join()
+    assert other.stdout.readline() == b"looked\n"
 
 
 def test_noise_only_takes_away_and_stays_within_its_part():

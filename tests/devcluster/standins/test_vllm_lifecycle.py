@@ -1,6 +1,7 @@
 """Starting, failing, dying and draining; each test has its own processes."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def test_connections_are_refused_until_the_weights_are_loaded(group, models):
             httpx.get(f"{server.url}/health")
     assert "Loading weights took" not in server.log()
     server.ready()
-    assert "Loading weights took 1.5" in server.log()
+    (took,) = re.findall(r"Loading weights took (\S+) seconds", server.log())
+    assert float(took) >= 1.5
 
 
 def test_a_missing_shard_stops_the_start(group, copied):
