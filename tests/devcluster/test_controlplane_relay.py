@@ -21,7 +21,7 @@ def drive(work: Coroutine[None, None, T]) -> T:
         result = await work
         connections = asyncio.all_tasks() - {asyncio.current_task()}
         if connections:
-            _, unfinished = await asyncio.wait(connections, timeout=5)
+            _, unfinished = await asyncio.wait(connections, timeout=30)
             assert not unfinished, "a forwarded connection outlives both its ends"
         for _ in range(5):
             await asyncio.sleep(0)

@@ -89,13 +89,13 @@ class Probe:
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def wait_for(self, phase):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not any(line.get("phase") == phase for line in self.lines()):
             assert time.monotonic() < deadline, self.lines()
             time.sleep(0.02)
 
     def wait_connected(self, index):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         process = psutil.Process(self.processes[index].pid)
         while not any(connection.status == psutil.CONN_ESTABLISHED for connection in process.net_connections()):
             assert time.monotonic() < deadline, self.lines(index)

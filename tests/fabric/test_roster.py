@@ -24,7 +24,7 @@ def roster():
 
 
 def _connect(roster, hello):
-    connection = socket.create_connection(("127.0.0.1", roster.port), timeout=5)
+    connection = socket.create_connection(("127.0.0.1", roster.port), timeout=30)
     wire = Wire(connection)
     if isinstance(hello, bytes):
         connection.sendall(hello)

@@ -358,7 +358,7 @@ def test_it_waits_for_a_staging_and_says_so(staged, gc):
     with lock.held(staged.store / ".lock", lambda _holder: None):
         collecting = threading.Thread(target=lambda: reports.append(gc()))
         collecting.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not staged.lines and time.monotonic() < deadline:
             time.sleep(0.01)
         assert "waiting_for" in staged.lines[-1]

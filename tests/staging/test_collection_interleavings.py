@@ -184,7 +184,7 @@ def test_threads_that_stage_and_one_that_collects_lose_nothing_in_use(bench):
             one = chance.choice(KNOWN)
             with in_use(one):
                 bench.stage(one[1], repo=one[0])
-                deadline = time.monotonic() + 10  # A collection that took it out just then gives it back.
+                deadline = time.monotonic() + 60  # A collection that took it out just then gives it back.
                 while not is_whole(bench, *one) and time.monotonic() < deadline:
                     time.sleep(0.01)
                 assert is_whole(bench, *one)

@@ -123,7 +123,7 @@ def test_a_holder_that_was_taken_over_may_write_no_more(tmp_path, monkeypatch):
     with lock.held(tmp_path, quiet) as holding:
         (tmp_path / "00000002").write_text("somebody else")
         (tmp_path / "00000001").unlink()
-        assert holding.lost.wait(5)
+        assert holding.lost.wait(60)
         with pytest.raises(lock.LockLost, match="took the store over"):
             holding.refuse_if_lost()
     assert (tmp_path / "00000002").read_text() == "somebody else"

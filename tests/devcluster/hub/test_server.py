@@ -254,6 +254,6 @@ class _running:  # noqa: N801 - reads as a word in a with statement
 
     def __exit__(self, *_):
         self._process.send_signal(signal.SIGTERM)
-        log, _ = self._process.communicate(timeout=10)
+        log, _ = self._process.communicate(timeout=60)
         assert self._process.returncode == 0
         assert all(json.loads(line)["status"] for line in log.splitlines())

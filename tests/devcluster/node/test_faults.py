@@ -61,7 +61,7 @@ def test_a_cleared_fault_strikes_no_more(layout: Layout) -> None:
 
 def run(kind: str, *argv: str, **fields: Any) -> tuple[int, str]:
     command = faults.command({"kind": kind, **fields}, argv)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout
 
 
@@ -75,22 +75,22 @@ def test_crash_ends_at_once_with_its_exit_code_and_says_why(code: int) -> None:
 
 
 def test_crash_after_lets_the_command_run_for_a_while() -> None:
-    code, said = run("crash_after", "sh", "-c", "echo began; exec sleep 30", exit_code=7, seconds=0.3)
+    code, said = run("crash_after", "sh", "-c", "echo began; exec sleep 30", exit_code=7, seconds=2)
     assert (code, said) == (7, "began\ndevcluster fault: crash\n")
 
 
 def test_crash_after_leaves_a_command_alone_that_ends_earlier() -> None:
-    assert run("crash_after", "sh", "-c", "echo done; exit 3", exit_code=7, seconds=0.5) == (3, "done\n")
+    assert run("crash_after", "sh", "-c", "echo done; exit 3", exit_code=7, seconds=20) == (3, "done\n")
 
 
 def test_crash_after_hands_sigterm_on() -> None:
     handler = "import signal, sys; signal.signal(15, lambda *_: sys.exit(5)); print('up', flush=True); signal.pause()"
-    command = faults.command({"kind": "crash_after", "seconds": 1}, [sys.executable, "-c", handler])
+    command = faults.command({"kind": "crash_after", "seconds": 60}, [sys.executable, "-c", handler])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 5
+        assert process.wait(timeout=30) == 5
 
 
 def test_slow_start_waits_and_then_becomes_the_command() -> None:
@@ -100,12 +100,12 @@ def test_slow_start_waits_and_then_becomes_the_command() -> None:
 
 
 def test_a_pod_that_starts_slowly_can_be_ended() -> None:
-    command = faults.command({"kind": "slow_start", "seconds": 2}, ["sh", "-c", "exit 1"])
+    command = faults.command({"kind": "slow_start", "seconds": 60}, ["sh", "-c", "exit 1"])
     with subprocess.Popen(["sh", "-c", 'echo up; exec "$@"', "sh", *command], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) in {143, -signal.SIGTERM}
+        assert process.wait(timeout=30) in {143, -signal.SIGTERM}
 
 
 def test_hang_runs_without_a_word_until_it_is_killed() -> None:

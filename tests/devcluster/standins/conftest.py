@@ -13,7 +13,7 @@ import pytest
 from devcluster.models import build
 
 ROOT = Path(__file__).parents[3]
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 60
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'include'}"}
 
 

@@ -58,7 +58,7 @@ class Bench:
 
     def pair(self, tool, *arguments, scale="0.01"):
         server = self.start(tool, "node-1", "-p", str(self._port), *arguments, scale=scale)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not is_listening(self._port):
             assert server.poll() is None, server.communicate()
             assert time.monotonic() < deadline
@@ -71,7 +71,7 @@ class Bench:
 
 
 def _ended(process):
-    stdout, stderr = process.communicate(timeout=20)
+    stdout, stderr = process.communicate(timeout=60)
     return perftest.Output(process.returncode, stdout, stderr)
 
 
@@ -346,11 +346,11 @@ def test_run_with_company_waits_until_the_other_has_seen_it(held_run):
 
     thread = threading.Thread(target=look)
     thread.start()
-    assert looked.wait(10)
+    assert looked.wait(60)
     assert not known.wait(0.3), "the other has not looked round yet"
     other.stdin.write(b"\n")
     other.stdin.flush()
-    assert known.wait(10)
+    assert known.wait(60)
     thread.join()
     assert other.stdout.readline() == b"looked\n"
 
