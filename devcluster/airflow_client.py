@@ -7,10 +7,11 @@ import json
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
+T = TypeVar("T")
 POLL_SECONDS = 0.5
 ANSWER_AFTER_SECONDS = 3.0
 """Airflow 3.3 fails a task that is answered while its worker still reports that it waits."""
@@ -58,13 +59,12 @@ class Client:
 
     def wait_dags(self, ids: Collection[str], timeout: float = 60.0) -> None:
         """Return when all these DAGs are there."""
-        missing = set(ids)
-        deadline = time.monotonic() + timeout
-        while missing:
-            missing -= set(self.dag_ids())
-            if missing and time.monotonic() > deadline:
-                raise TimeoutError(f"no DAG {', '.join(sorted(missing))}; import errors: {self.import_errors()}")
-            time.sleep(POLL_SECONDS if missing else 0)
+        wanted = set(ids)
+
+        def missing() -> str:
+            return f"no DAG {', '.join(sorted(wanted - set(self.dag_ids())))}; import errors: {self.import_errors()}"
+
+        _until(lambda: wanted <= set(self.dag_ids()), timeout, missing)
 
     def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
         """Start a run and return its id."""
@@ -89,28 +89,23 @@ class Client:
     ) -> dict[str, Any]:
         """Return the run when it has ended; ``on_change`` hears task and new state."""
         shown: dict[str, str] = {}
-        deadline = time.monotonic() + timeout
-        while True:
-            # An Airflow that is too busy to answer is asked again.
-            with contextlib.suppress(httpx.TimeoutException):
-                found = self.run(dag_id, run_id)
-                self._say_changes(shown, self.tasks(dag_id, run_id), on_change)
-                if found["state"] in ENDED:
-                    return found
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{dag_id} {run_id} has not ended after {timeout:.0f} s: {shown}")
-            time.sleep(POLL_SECONDS)
+
+        def ended() -> dict[str, Any] | None:
+            found = self.run(dag_id, run_id)
+            self._say_changes(shown, self.tasks(dag_id, run_id), on_change)
+            return found if found["state"] in ENDED else None
+
+        return _until(ended, timeout, lambda: f"{dag_id} {run_id} has not ended: {shown}")
 
     def wait_task(self, dag_id: str, run_id: str, task_id: str, states: Collection[str], timeout: float) -> str:
         """Return the state of a task as soon as it is one of ``states``."""
-        deadline = time.monotonic() + timeout
-        while True:
-            states_now = {task["task_id"]: task["state"] or "none" for task in self.tasks(dag_id, run_id)}
-            if states_now.get(task_id) in states:
-                return str(states_now[task_id])
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{task_id} is not {' or '.join(states)} after {timeout:.0f} s: {states_now}")
-            time.sleep(POLL_SECONDS)
+        shown: dict[str, str] = {}
+
+        def reached() -> str | None:
+            self._say_changes(shown, self.tasks(dag_id, run_id), None)
+            return shown[task_id] if shown.get(task_id) in states else None
+
+        return _until(reached, timeout, lambda: f"{task_id} is not {' or '.join(states)}: {shown}")
 
     def clear(
         self, dag_id: str, run_id: str, task_ids: Collection[str] | None = None, *, only_failed: bool = False
@@ -170,6 +165,18 @@ class Client:
             if on_change and shown.get(task["task_id"], "none") != state:
                 on_change(task["task_id"], state)
             shown[task["task_id"]] = state
+
+
+def _until(look: Callable[[], T | None], timeout: float, missing: Callable[[], str]) -> T:
+    """What ``look`` finds as soon as it finds something. An Airflow that is too busy to answer is asked again."""
+    deadline = time.monotonic() + timeout
+    while True:
+        with contextlib.suppress(httpx.TimeoutException):
+            if found := look():
+                return found
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {timeout:.0f} s {missing()}")
+        time.sleep(POLL_SECONDS)
 
 
 def _line(event: Any) -> str:
