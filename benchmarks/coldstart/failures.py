@@ -145,7 +145,8 @@ def remove(name: str) -> Callable[[Path], None]:
 
 _LOADING = "Starting to load model"
 _DTYPE = "--dtype=float16"
-_ALONE = "1/2 clients joined"
+_ALONE = "torch.distributed.Dist"
+"""Of the leader that waited in vain, or of the worker that called in vain: whoever gave up first."""
 _SHORT = "--distributed-timeout-seconds=4"
 
 TABLE: Mapping[str, Failure] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,8 @@ ENDS = ["switched", "switched", "rolled_back", "stopped"]
 def test_four_rollouts_end_as_they_should_and_no_stream_is_dropped():
     done = subprocess.run(
         [sys.executable, "-m", "devcluster.demo", "run"],
-        cwd=ROOT, capture_output=True, text=True, timeout=800, check=False,
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": "include:plugins:."},
+        capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
     report = json.loads((ROOT / "var" / "demo.json").read_text())
