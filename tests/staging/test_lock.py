@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,9 @@ def quiet(_holder):
 @pytest.fixture
 def other_process(tmp_path):
     """Another process that holds the lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(lock.__file__).parents[2])}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     yield process

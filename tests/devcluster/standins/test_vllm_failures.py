@@ -140,14 +140,15 @@ def test_ranks_with_another_dtype_are_noticed_by_the_leader(group, models):
 
 def test_ranks_that_count_their_nodes_differently_wait_in_vain(group, models):
     server = group(2)
-    server.start(1, models / "v1", "--nnodes=3", "-pp=3", "--distributed-timeout-seconds=1")
-    server.start(0, models / "v1", "--distributed-timeout-seconds=2")
+    server.start(1, models / "v1", "--nnodes=3", "-pp=3", "--distributed-timeout-seconds=60")
+    until(lambda: "has failed to connect" in server.log(1), "the worker to call")
+    server.start(0, models / "v1", "--distributed-timeout-seconds=4")
     assert server.exit_code(0) == 1
-    assert "wait timeout after 2000ms, keys:" in server.log(0)
+    assert "wait timeout after 4000ms, keys:" in server.log(0)
 
 
 def test_a_worker_whose_leader_dies_before_all_have_met_says_so(group, models):
-    server = group(3).start(0, models / "v1").start(1, models / "v1", "--distributed-timeout-seconds=10")
+    server = group(3).start(0, models / "v1").start(1, models / "v1", "--distributed-timeout-seconds=60")
     leader = psutil.Process(server.processes[0].pid)
     until(lambda: any(found.status == psutil.CONN_ESTABLISHED for found in leader.net_connections()), "the two to meet")
     server.processes[0].kill()
