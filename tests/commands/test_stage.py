@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -153,9 +154,27 @@ def test_ended_by_a_signal_it_keeps_what_has_arrived(start, hub):
     line = json.loads(first.stdout.readline())
     assert 0 < line["bytes_done"] < line["bytes_total"]
     first.terminate()
-    code, _, _ = ended(first)
-    assert code == 143
+    code, _, printed = ended(first)
+    assert code == 143, printed
     hub.faults.clear()
     code, last, _ = ended(start())
     assert code == 0
     assert last["bytes_reused"] >= line["bytes_done"] / 2
+
+
+def test_ended_by_a_signal_while_the_hub_says_nothing(start):
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        first = start(f"--endpoint=http://127.0.0.1:{deaf.getsockname()[1]}")
+        with deaf.accept()[0]:
+            first.terminate()
+            code, _, printed = ended(first)
+    assert (code, printed) == (143, "")
+
+
+def test_ended_by_a_signal_while_another_process_holds_the_store(start, tmp_path):
+    with lock.held(tmp_path / ".lock", lambda _holder: None):
+        first = start()
+        assert "waiting_for" in json.loads(first.stdout.readline())
+        first.terminate()
+        code, _, printed = ended(first)
+    assert (code, printed) == (143, "")

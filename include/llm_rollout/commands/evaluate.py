@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "compare a candidate with the stable revision on the same prompts"
 
-_EXIT_TERMINATED = 128 + signal.SIGTERM
 
 _ASKING_SHARE = 0.9
 """Of deadline_seconds: the rest is for the start of the pod, and for the report to be out before the Job is killed."""
@@ -223,7 +222,7 @@ def _ended_by_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: os._exit(_EXIT_TERMINATED))
+    before = signal.signal(signal.SIGTERM, lambda *_: os._exit(job_lines.EXIT_TERMINATED))
     try:
         yield
     finally:

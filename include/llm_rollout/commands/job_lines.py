@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Mapping
 from types import FrameType
@@ -12,6 +13,9 @@ EXIT_USAGE = 2
 EXIT_PERMANENT = 3
 EXIT_TRANSIENT = 4
 EXIT_NO_SPACE = 5
+EXIT_TERMINATED = 128 + signal.SIGTERM
+_GRANTED_WITHIN_SECONDS = 2.0
+"""Work that may be ended asks ten times a second."""
 
 
 _STORE_FAILURES = {
@@ -44,4 +48,28 @@ def unwind_on_sigterm() -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)
+    raise SystemExit(EXIT_TERMINATED)
+
+
+class Ending:
+    """SIGTERM as a wish, for work that shares locks with threads of its own.
+
+    An exception raised wherever the signal happens to arrive could leave such a lock taken, or release it twice. Who
+    does not ask ``grant`` in time is ended as by SIGKILL, so that what is on the disk must stand that at any time.
+    """
+
+    def __init__(self) -> None:
+        """Wait for SIGTERM from now on."""
+        self._is_asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(EXIT_TERMINATED))
+
+    def grant(self) -> None:
+        """Raise SystemExit where an end was asked for: nothing is held here that must not be let go."""
+        if self._is_asked:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise SystemExit(EXIT_TERMINATED)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_asked = True
+        signal.setitimer(signal.ITIMER_REAL, _GRANTED_WITHIN_SECONDS)

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,10 @@ def run(options: argparse.Namespace) -> int:
     from llm_rollout.staging.store import NoSpace  # noqa: PLC0415 - loaded only by this command
 
     token = os.environ.get("HF_TOKEN", "").strip()
-    job_lines.unwind_on_sigterm()
+    ending = job_lines.Ending()
     with _output(token) as emit:
         try:
-            emit(_stage(options, token, emit))
+            emit(_stage(options, token, emit, ending.grant))
         except NoSpace as error:
             emit(job_lines.store_error(error, EXIT_NO_SPACE))
             return EXIT_NO_SPACE
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _stage(options: argparse.Namespace, token: str, emit: Any) -> Mapping[str, Any]:
+def _stage(options: argparse.Namespace, token: str, emit: Any, may_end: Callable[[], None]) -> Mapping[str, Any]:
     endpoint = options.endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
     # The hub's library reads these at import; its warnings would repeat what a server writes.
     os.environ.update(HF_ENDPOINT=endpoint, HF_HUB_VERBOSITY="critical", HF_HUB_DISABLE_TELEMETRY="1")
@@ -97,7 +97,7 @@ def _stage(options: argparse.Namespace, token: str, emit: Any) -> Mapping[str, A
         give_up_after_seconds=options.give_up_after,
     )
     _allow_many_files()
-    return staging.as_line(staging.stage(request, Sources(), emit))
+    return staging.as_line(staging.stage(request, Sources(), emit, may_end))
 
 
 @contextlib.contextmanager

@@ -58,13 +58,15 @@ class Report:
     seconds: float
 
 
-def stage(request: Request, hub: Hub, emit: Emit) -> Report:
+def stage(request: Request, hub: Hub, emit: Emit, may_end: Callable[[], None] = lambda: None) -> Report:
     """Have the commit published on the store, every byte proven; of a published one only the manifest's time changes.
 
     Args:
         request: What, from where, to where.
         hub: Answers which commit and which files.
         emit: Takes one progress line at a time.
+        may_end: Called several times a second while bytes arrive or the lock is waited for; what it raises ends the
+            staging, and what has arrived is kept.
 
     Raises:
         NoSpace: The store cannot hold it.
@@ -81,9 +83,9 @@ def stage(request: Request, hub: Hub, emit: Emit) -> Report:
         if there and not store.has_remains():
             meter = _all_there(files)
         else:
-            with lock.held(store.lock, _Waiting(emit)) as holding:
+            with lock.held(store.lock, _Waiting(emit, may_end)) as holding:
                 store.confirm(request.repo, commit.commit)
-                meter = _Staging(request, commit.commit, store, holding, emit, hub).run(files)
+                meter = _Staging(request, commit.commit, store, holding, emit, may_end, hub).run(files)
     except OSError as error:
         raise explained(error, request.store) from None
     return Report(
@@ -104,6 +106,7 @@ class _Staging:
     store: Store
     holding: lock.Holding
     emit: Emit
+    may_end: Callable[[], None]
     hub: Hub
 
     def run(self, files: Sequence[File]) -> Meter:
@@ -128,7 +131,7 @@ class _Staging:
 
     def _fetch_all(self, files: Sequence[File], partials: Sequence[Partial], meter: Meter) -> None:
         """The index first: a shard that is absent shows before the first of the others is fetched."""
-        report = _Reporter(self.emit, meter, files)
+        report = _Reporter(self.emit, self.may_end, meter, files)
         first = [partial for partial in partials if partial.file.path == INDEX]
         self._fetch(first, meter, report)
         shards = self._shards(files)
@@ -175,11 +178,12 @@ class _Staging:
 class _Reporter:
     """Progress lines, one every few seconds."""
 
-    def __init__(self, emit: Emit, meter: Meter, files: Sequence[File]) -> None:
-        self._emit, self._meter, self._files = emit, meter, len(files)
+    def __init__(self, emit: Emit, may_end: Callable[[], None], meter: Meter, files: Sequence[File]) -> None:
+        self._emit, self._may_end, self._meter, self._files = emit, may_end, meter, len(files)
         self._next = time.monotonic() + 1.0
 
     def now_and_then(self, transfer: Transfer) -> None:
+        self._may_end()
         if time.monotonic() < self._next:
             return
         self.now([fetch for fetch in transfer.schedule.fetches if not fetch.done])
@@ -205,10 +209,11 @@ class _Reporter:
 class _Waiting:
     """Says every few seconds whom the lock waits for."""
 
-    def __init__(self, emit: Emit) -> None:
-        self._emit, self._next = emit, 0.0
+    def __init__(self, emit: Emit, may_end: Callable[[], None]) -> None:
+        self._emit, self._may_end, self._next = emit, may_end, 0.0
 
     def __call__(self, holder: str) -> None:
+        self._may_end()
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + REPORT_EVERY_SECONDS
             self._emit({"event": "progress", "waiting_for": f"{holder}, which writes to this store"})
