@@ -11,32 +11,32 @@ import pytest
 
 from llm_rollout.commands import job_lines
 
-BEGIN = """
+WORK = """
 import threading
 from llm_rollout.commands import job_lines
-ending = job_lines.Ending()
-try:
-    print("began", flush=True)
-"""
-GRANTING = """
-    while True:
-        ending.grant()
-"""
-DEAF = """
-    threading.Event().wait(60)
-"""
-END = """
-finally:
-    print("let go")
+with job_lines.Ending() as ending:
+    try:
+        print("began", flush=True)
+        while True:
+            {work}
+    finally:
+        print("let go")
 """
 
 
-@pytest.mark.parametrize(("work", "printed"), [(GRANTING, "let go\n"), (DEAF, "")], ids=["granted", "in no time"])
+@pytest.mark.parametrize(("work", "printed"), [("ending.grant()", "let go\n"), ("threading.Event().wait(60)", "")])
 def test_who_is_asked_to_end_does_so_where_it_may_and_else_by_force(work, printed):
     environment = {"PYTHONPATH": str(Path(job_lines.__file__).parents[2])}
-    command = [sys.executable, "-c", BEGIN + work + END]
+    command = [sys.executable, "-c", WORK.format(work=work)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "began\n"
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (143, printed)
+
+
+def test_work_that_has_ended_leaves_the_signal_as_it_was():
+    before = signal.getsignal(signal.SIGTERM)
+    with job_lines.Ending():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -1,10 +1,12 @@
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_rollout.fabric import schedule
 from llm_rollout.fabric.attribution import attribute
 from llm_rollout.fabric.rows import Failure, Limits, Measured
 from llm_rollout.fabric.schedule import Schedule, counted
@@ -140,13 +142,17 @@ def test_row_that_only_warns_is_tried_again_too():
     assert {(row.status, len(row.attempts)) for row in rows} == {("warn", 3)}
 
 
-def test_tries_that_would_be_too_late_leave_the_earlier_ones_alone():
+def test_tries_that_would_be_too_late_leave_the_earlier_ones_alone(monkeypatch):
+    clock = SimpleNamespace(now=time.monotonic())
+    clock.monotonic = lambda: clock.now
+
     class Slow(Simulated):
         def bandwidth(self, *_):
-            time.sleep(0.3)
+            clock.now += 100
             return Measured(118.0)
 
-    rows, _ = _run(Slow(), 2, seconds=0.5)
+    monkeypatch.setattr(schedule, "time", clock)
+    rows, _ = _run(Slow(), 2, seconds=150.0)
     assert {row.status for row in rows} == {"bad"}
     assert {row.attempts for row in rows} == {()}
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+import time
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 EXIT_USAGE = 2
 EXIT_PERMANENT = 3
@@ -52,24 +54,41 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 class Ending:
-    """SIGTERM as a wish, for work that shares locks with threads of its own.
+    """SIGTERM as a wish, for work that shares locks with threads of its own; in force for the length of a block.
 
     An exception raised wherever the signal happens to arrive could leave such a lock taken, or release it twice. Who
     does not ask ``grant`` in time is ended as by SIGKILL, so that what is on the disk must stand that at any time.
     """
 
-    def __init__(self) -> None:
+    def __enter__(self) -> Self:
         """Wait for SIGTERM from now on."""
-        self._is_asked = False
-        signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(EXIT_TERMINATED))
+        self._is_asked = self._is_over = False
+        reader, self._writer = os.pipe()
+        self._before = signal.signal(signal.SIGTERM, self._ask)
+        threading.Thread(target=self._end_by_force, args=(reader,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The work is done, or has been let go."""
+        self._is_over = True
+        signal.signal(signal.SIGTERM, self._before)
+        os.close(self._writer)
 
     def grant(self) -> None:
         """Raise SystemExit where an end was asked for: nothing is held here that must not be let go."""
         if self._is_asked:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._is_over = True
             raise SystemExit(EXIT_TERMINATED)
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        # A write to a pipe, for it takes no lock that the interrupted code might hold.
         self._is_asked = True
-        signal.setitimer(signal.ITIMER_REAL, _GRANTED_WITHIN_SECONDS)
+        os.write(self._writer, b"1")
+
+    def _end_by_force(self, reader: int) -> None:
+        with open(reader, "rb", buffering=0) as asked:
+            if not asked.read(1):
+                return
+        time.sleep(_GRANTED_WITHIN_SECONDS)
+        if not self._is_over:
+            os._exit(EXIT_TERMINATED)

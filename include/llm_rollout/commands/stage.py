@@ -60,8 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from llm_rollout.staging.store import NoSpace  # noqa: PLC0415 - loaded only by this command
 
     token = os.environ.get("HF_TOKEN", "").strip()
-    ending = job_lines.Ending()
-    with _output(token) as emit:
+    with job_lines.Ending() as ending, _output(token) as emit:
         try:
             emit(_stage(options, token, emit, ending.grant))
         except NoSpace as error:
