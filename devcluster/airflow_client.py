@@ -59,12 +59,13 @@ class Client:
 
     def wait_dags(self, ids: Collection[str], timeout: float = 60.0) -> None:
         """Return when all these DAGs are there."""
-        wanted = set(ids)
+        missing = set(ids)
 
-        def missing() -> str:
-            return f"no DAG {', '.join(sorted(wanted - set(self.dag_ids())))}; import errors: {self.import_errors()}"
+        def all_there() -> bool:
+            missing.difference_update(self.dag_ids())
+            return not missing
 
-        _until(lambda: wanted <= set(self.dag_ids()), timeout, missing)
+        _until(all_there, timeout, lambda: f"no DAG {sorted(missing)}; import errors: {self.import_errors()}")
 
     def trigger(self, dag_id: str, conf: dict[str, Any], run_id: str | None = None) -> str:
         """Start a run and return its id."""

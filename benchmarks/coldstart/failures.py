@@ -145,8 +145,8 @@ def remove(name: str) -> Callable[[Path], None]:
 
 _LOADING = "Starting to load model"
 _DTYPE = "--dtype=float16"
-_ALONE = "torch.distributed.Dist"
-"""Of the leader that waited in vain, or of the worker that called in vain: whoever gave up first."""
+_ALONE = "imed out after 4"
+"""The leader's 4 seconds of waiting, or the worker's 4000ms of calling: whoever gave up first says so."""
 _SHORT = "--distributed-timeout-seconds=4"
 
 TABLE: Mapping[str, Failure] = {

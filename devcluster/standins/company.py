@@ -12,9 +12,9 @@ import os
 import random
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 _FLOCK = "hhqqi4x"
 """``struct flock`` of 64-bit Linux."""
@@ -54,21 +54,12 @@ def accompanied(path: Path, place: int, looked: Callable[[], None]) -> bool:
 
     ``looked`` is called once that is known. With company, this returns when all others know of theirs too.
     """
-    with _file(path) as file:
+    with path.open("rb") as file:
         seen = _within(_LOOK_SECONDS, lambda: _others(file, _UNDER_WAY, place))
         looked()
         if seen:
             _within(_WAIT_SECONDS, lambda: not _others(file, _LOOKING, place))
     return seen
-
-
-@contextmanager
-def _file(path: Path) -> Iterator[int]:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        yield file
-    finally:
-        os.close(file)
 
 
 def _within(seconds: float, true: Callable[[], bool]) -> bool:
@@ -78,11 +69,11 @@ def _within(seconds: float, true: Callable[[], bool]) -> bool:
     return now
 
 
-def _others(file: int, kind: int, place: int) -> bool:
+def _others(file: IO[bytes], kind: int, place: int) -> bool:
     return _locked(file, kind, kind + place) or _locked(file, kind + place + 1, kind + _PLACES)
 
 
-def _locked(file: int, start: int, end: int) -> bool:
+def _locked(file: IO[bytes], start: int, end: int) -> bool:
     if start == end:
         return False
     found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, 0, start, end - start, 0))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from devcluster.controlplane import python_path
 from llm_rollout.commands import job_lines
 
 WORK = """
@@ -26,7 +26,7 @@ with job_lines.Ending() as ending:
 
 @pytest.mark.parametrize(("work", "printed"), [("ending.grant()", "let go\n"), ("threading.Event().wait(60)", "")])
 def test_who_is_asked_to_end_does_so_where_it_may_and_else_by_force(work, printed):
-    environment = {"PYTHONPATH": str(Path(job_lines.__file__).parents[2])}
+    environment = {"PYTHONPATH": python_path()}
     command = [sys.executable, "-c", WORK.format(work=work)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "began\n"

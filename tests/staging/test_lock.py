@@ -6,10 +6,10 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
+from devcluster.controlplane import python_path
 from llm_rollout.staging import lock
 
 HOLD = """
@@ -29,7 +29,7 @@ def quiet(_holder):
 def other_process(tmp_path):
     """Another process that holds the lock."""
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path(lock.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": python_path()}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"

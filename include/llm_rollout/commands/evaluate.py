@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "compare a candidate with the stable revision on the same prompts"
 
-
 _ASKING_SHARE = 0.9
 """Of deadline_seconds: the rest is for the start of the pod, and for the report to be out before the Job is killed."""
 

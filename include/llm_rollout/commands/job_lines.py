@@ -19,7 +19,6 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 _GRANTED_WITHIN_SECONDS = 2.0
 """Work that may be ended asks ten times a second."""
 
-
 _STORE_FAILURES = {
     EXIT_PERMANENT: ("Permanent", "another try cannot help: the message says what to change"),
     EXIT_TRANSIENT: ("Transient", "run it again: it goes on where it was"),
